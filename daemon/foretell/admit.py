@@ -1,0 +1,456 @@
+"""Who may be stepped: stream name to slot, order within a stream, values, and the steps that follow.
+
+Everything is columns over the batch. A stream whose frames are simply the next ones, as nearly all are, is judged by
+one comparison over the whole batch; the frames of the others are judged round by round (`foretell.order`), where round
+k holds the k-th frame of each stream, so that one stream's trouble costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foretell.config import OnMissing, StreamsConfig, WhenFull
+from foretell.order import ACCEPTED, CODE, REFUSALS, OrderPolicy, ResetReason, judge_round
+from foretell.slots import NOBODY, SlotTable
+from foretell.wire import Flag, FrameBatch, Refusal, is_valid_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+class EvictReason(enum.StrEnum):
+    """Why a stream lost its slot; values of the `reason` label."""
+
+    FULL = "full"
+    IDLE = "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What admission needs to know of the model.
+
+    `num_channels` that every stream must have, None for any; `rows_a_channel` says that each channel takes a row of
+    state (else a stream takes one); `can_fill`, that forecasts can stand in for frames; `warm_up` in frames; `num_rows`
+    of state that there are in all.
+    """
+
+    num_channels: int | None
+    rows_a_channel: bool
+    can_fill: bool
+    warm_up: int
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Time steps in the order of their rounds; a step is a frame's, or fills in for one that was missed.
+
+    rows: i64 [steps, rows a stream]. values: float32 [steps, channels], NaN where missing, all NaN in a fill.
+    round_ends: where each round ends; the rows of one round are distinct.
+    begins: bool [steps] where the state begins anew before the step, None for nowhere.
+    frame: i64 [steps], which of the `num_frames` accepted frames the step leads to, None for step i to frame i.
+    is_fill: bool [steps], None for no fills. has_missing: whether any value is NaN.
+    """
+
+    rows: NDArray[np.int64]
+    values: NDArray[np.float32]
+    round_ends: list[int]
+    num_frames: int
+    begins: NDArray[np.bool_] | None = None
+    frame: NDArray[np.int64] | None = None
+    is_fill: NDArray[np.bool_] | None = None
+    has_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The accepted frames of a batch in order of arrival, and the steps to make for them.
+
+    Columns as in `FrameBatch`, with slot i64 and flags, count u64 (the stream's forecasts up to and with this one).
+    """
+
+    names: list[bytes]
+    slot: NDArray[np.int64]
+    frame: NDArray[np.uint64]
+    timestamp_ns: NDArray[np.int64]
+    epoch: NDArray[np.uint32]
+    flags: NDArray[np.uint16]
+    count: NDArray[np.uint64]
+    values: NDArray[np.float32]
+    steps: Steps
+
+
+@dataclass(slots=True)
+class Admission:
+    """The verdicts over a batch: what was accepted (None for nothing) and how the rest is counted."""
+
+    accepted: Accepted | None = None
+    refused: Counter[Refusal] = field(default_factory=Counter)
+    resets: Counter[ResetReason] = field(default_factory=Counter)
+    evicted: Counter[EvictReason] = field(default_factory=Counter)
+    num_missed: int = 0
+    num_epochs: int = 0
+    num_imputed: int = 0
+
+    @property
+    def num_accepted(self) -> int:
+        return 0 if self.accepted is None else len(self.accepted.names)
+
+
+class Admitter:
+    """Judges batches and keeps the slot table."""
+
+    def __init__(self, config: StreamsConfig, streams: Streams) -> None:
+        self._config = config
+        self._streams = streams
+        max_rows = config.max_channels if streams.rows_a_channel else 1
+        self.table = SlotTable(config.capacity, streams.num_rows, max_rows)
+        self._policy = OrderPolicy(
+            on_gap=config.on_gap,
+            max_fill=config.max_fill,
+            on_long_gap=config.on_long_gap,
+            on_epoch=config.on_epoch,
+            restart_after=config.restart_after,
+            can_fill=streams.can_fill,
+        )
+
+    def admit(self, batch: FrameBatch, now_ns: int) -> Iterator[Admission]:
+        """Judge a batch received at `now_ns` (monotonic).
+
+        Gives one admission, or several where a batch of new streams is larger than the table and streams of its
+        beginning must make room for those of its end. Each must be stepped before the next is asked for.
+        """
+        while True:
+            admission, num_judged = self._judge(batch, now_ns)
+            yield admission
+            if num_judged == len(batch.names):
+                return
+            batch, now_ns = _part(batch, slice(num_judged, None)), now_ns + num_judged
+
+    def evict_idle(self, now_ns: int) -> int:
+        """Evict the streams that have been silent for `streams.idle_timeout_s`; how many there were."""
+        timeout_s = self._config.idle_timeout_s
+        if not timeout_s:
+            return 0
+        idle = self.table.idle_before(now_ns - round(timeout_s * 1e9))
+        for slot in idle:
+            self.table.evict(slot)
+        return len(idle)
+
+    def began_anew(self, accepted: Accepted, restarted: NDArray[np.bool_]) -> Accepted:
+        """Note that stepping made some states non-finite, so that they began anew with these frames."""
+        self.table.seen[accepted.slot[restarted]] = 1
+        flags = accepted.flags.copy()
+        flags[restarted] |= Flag.RESET | (Flag.WARMING if self._streams.warm_up > 1 else 0)
+        return replace(accepted, flags=flags)
+
+    def _judge(self, batch: FrameBatch, now_ns: int) -> tuple[Admission, int]:
+        """Judge as much of the batch as can be seated together; how much that was."""
+        admission = Admission()
+        num_frames, num_channels = batch.values.shape
+        if self._streams.num_channels not in (None, num_channels):
+            admission.refused[Refusal.WRONG_CHANNELS] += num_frames
+            return admission, num_frames
+        is_finite = np.isfinite(batch.values)
+        is_whole = bool(is_finite.all())
+        unusable = None if is_whole else self._judge_values(batch.values, is_finite)
+        slot, verdict, num_seated = self._seat(batch, unusable, now_ns, admission)
+        if num_seated < num_frames:
+            part = slice(0, num_seated)
+            batch, slot, verdict = _part(batch, part), slot[part], verdict[part]
+            unusable = None if unusable is None else unusable[part]
+        seated = np.flatnonzero(slot != NOBODY)
+        if seated.size:
+            columns = self._judge_order(batch, slot, seated, unusable, verdict, admission)
+            if columns.at.size:
+                self._accept(batch, columns, admission, may_miss=not is_whole)
+        for code, count in enumerate(np.bincount(verdict).tolist()):
+            if code != ACCEPTED and count:
+                admission.refused[REFUSALS[code - 1]] += count
+        return admission, num_seated
+
+    def _judge_values(
+        self, values: NDArray[np.float32], is_finite: NDArray[np.bool_]
+    ) -> NDArray[np.uint8] | None:
+        """u8 [frames]: 0, or the code of the refusal that a frame's values call for; None where no frame's do."""
+        unusable = np.zeros(len(values), np.uint8)
+        if self._config.on_missing is OnMissing.REFUSE:
+            unusable[~is_finite.all(axis=1)] = CODE[Refusal.MISSING_VALUE]
+        unusable[np.isinf(values).any(axis=1)] = CODE[Refusal.NON_FINITE]
+        return unusable if unusable.any() else None
+
+    def _seat(
+        self, batch: FrameBatch, unusable: NDArray[np.uint8] | None, now_ns: int, admission: Admission
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], int]:
+        """Slots of the batch's frames, verdicts over those that get none, and how many frames of it were seated."""
+        table, num_frames = self.table, len(batch.names)
+        slot = np.fromiter(map(table.by_name.get, batch.names, repeat(NOBODY)), np.int64, num_frames)
+        verdict = np.zeros(num_frames, np.uint8)
+        is_new = slot == NOBODY
+        seen_ns = np.arange(now_ns, now_ns + num_frames)
+        if not is_new.any():
+            table.last_seen_ns[slot] = seen_ns
+            return slot, verdict, num_frames
+        table.last_seen_ns[slot[~is_new]] = seen_ns[~is_new]
+        num_channels = batch.values.shape[1]
+        for index in np.flatnonzero(is_new).tolist():
+            name = batch.names[index]
+            seat = table.by_name.get(name)
+            if seat is None:
+                if not is_valid_name(name):
+                    verdict[index] = CODE[Refusal.BAD_SOURCE]
+                    continue
+                if unusable is not None and unusable[index]:
+                    verdict[index] = unusable[index]
+                    continue
+                num_rows = num_channels if self._streams.rows_a_channel else 1
+                if not self._make_room(num_rows, now_ns, admission):
+                    if index and self._may_make_room_later(num_rows):
+                        return slot, verdict, index
+                    verdict[index] = CODE[Refusal.NO_SLOT]
+                    continue
+                seat = table.admit(name, num_channels, num_rows, now_ns + index)
+            slot[index] = seat
+            table.last_seen_ns[seat] = now_ns + index
+        return slot, verdict, num_frames
+
+    def _make_room(self, num_rows: int, before_ns: int, admission: Admission) -> bool:
+        """Whether one more stream fits, if need be in the place of the longest idle ones."""
+        while not self.table.has_room(num_rows):
+            if self._config.when_full is not WhenFull.EVICT or num_rows > self._streams.num_rows:
+                return False
+            idle = self.table.longest_idle(before_ns)
+            if idle is None:
+                return False
+            self.table.evict(idle)
+            admission.evicted[EvictReason.FULL] += 1
+        return True
+
+    def _may_make_room_later(self, num_rows: int) -> bool:
+        """Whether what is full is full of streams of this very batch, which can be evicted once they are stepped."""
+        return self._config.when_full is WhenFull.EVICT and num_rows <= self._streams.num_rows
+
+    def _judge_order(
+        self,
+        batch: FrameBatch,
+        slot: NDArray[np.int64],
+        seated: NDArray[np.int64],
+        unusable: NDArray[np.uint8] | None,
+        verdict: NDArray[np.uint8],
+        admission: Admission,
+    ) -> _Columns:
+        """Judge the order of the frames at `seated`; the accepted ones."""
+        table = self.table
+        at, rank = _by_stream(slot, seated)
+        seat, frame, epoch, unnumbered = slot[at], batch.frame[at], batch.epoch[at], batch.unnumbered[at]
+        number = table.frame[seat] + rank.astype(np.uint64) + 1
+        is_next = (
+            table.is_steady[seat]
+            & (table.channels[seat] == batch.values.shape[1])
+            & (table.epoch[seat] == epoch)
+            & ((frame == number) | unnumbered)
+        )
+        unusable_at = None if unusable is None else unusable[at]
+        if unusable_at is not None:
+            is_next &= unusable_at == ACCEPTED
+        seen = table.seen[seat] + rank + 1
+        begins = has_gap = num_fills = None
+        if is_next.all():
+            _note_last(table, seat, rank, number, seen)
+        else:
+            is_odd = _of_same_streams(seat, ~is_next, table.capacity)
+            steady = ~is_odd
+            _note_last(table, seat[steady], rank[steady], number[steady], seen[steady])
+            begins, has_gap = np.zeros(at.size, np.bool_), np.zeros(at.size, np.bool_)
+            num_fills, verdict_at = np.zeros(at.size, np.int64), np.zeros(at.size, np.uint8)
+            for part in _rounds(np.flatnonzero(is_odd), rank):
+                codes = np.zeros(part.size, np.uint8) if unusable_at is None else unusable_at[part]
+                judged = judge_round(
+                    table, self._policy, seat[part], frame[part], epoch[part], unnumbered[part], codes,
+                    batch.values.shape[1], lambda s: self._reseat(s, batch.values.shape[1]),
+                )  # fmt: skip
+                verdict_at[part], number[part], seen[part] = judged.verdict, judged.number, judged.seen
+                begins[part], num_fills[part], has_gap[part] = judged.begins, judged.num_fills, judged.has_gap
+                admission.num_missed += judged.num_missed
+                admission.num_epochs += judged.num_epochs
+                admission.resets.update(judged.resets)
+            verdict[at] = verdict_at
+            keep = verdict_at == ACCEPTED
+            if not keep.all():
+                at, seat, number, seen, unnumbered = at[keep], seat[keep], number[keep], seen[keep], unnumbered[keep]
+                begins, num_fills, has_gap = begins[keep], num_fills[keep], has_gap[keep]
+                rank = _rank(seat)
+        flags = self._flags(seen, unnumbered, begins, has_gap)
+        return _Columns(at, seat, rank, number, flags, begins, num_fills)
+
+    def _reseat(self, slot: int, num_channels: int) -> bool:
+        return self.table.reseat(slot, num_channels, num_channels if self._streams.rows_a_channel else 1)
+
+    def _flags(
+        self,
+        seen: NDArray[np.int64],
+        unnumbered: NDArray[np.bool_],
+        begins: NDArray[np.bool_] | None,
+        has_gap: NDArray[np.bool_] | None,
+    ) -> NDArray[np.uint16]:
+        flags = (seen < self._streams.warm_up).astype(np.uint16) * np.uint16(Flag.WARMING)
+        flags += unnumbered.astype(np.uint16) * np.uint16(Flag.UNNUMBERED)
+        if begins is not None and has_gap is not None:
+            flags += begins.astype(np.uint16) * np.uint16(Flag.RESET)
+            flags += has_gap.astype(np.uint16) * np.uint16(Flag.GAP)
+        return flags
+
+    def _accept(self, batch: FrameBatch, columns: _Columns, admission: Admission, *, may_miss: bool) -> None:
+        """Put the accepted frames back into order of arrival and lay out their steps."""
+        at, seat, number, flags = columns.at, columns.seat, columns.number, columns.flags
+        count = self.table.count[seat] + columns.rank.astype(np.uint64) + 1
+        is_last = np.append(columns.rank[1:] == 0, True)
+        self.table.count[seat[is_last]] = count[is_last]
+        steps = self._steps(batch.values, columns, may_miss=may_miss)
+        if columns.num_fills is not None and columns.num_fills.any():
+            flags = flags | ((columns.num_fills > 0) * np.uint16(Flag.IMPUTED))
+            admission.num_imputed += int(columns.num_fills.sum()) * batch.values.shape[1]
+        if not _is_ascending(at):
+            order = np.argsort(at)
+            at, seat, number, flags, count = at[order], seat[order], number[order], flags[order], count[order]
+        is_whole = at.size == len(batch.names)
+        values = batch.values if is_whole else batch.values[at]
+        if may_miss:
+            is_missing = np.isnan(values)
+            flags = flags | (is_missing.any(axis=1) * np.uint16(Flag.IMPUTED))
+            admission.num_imputed += int(np.count_nonzero(is_missing))
+        admission.accepted = Accepted(
+            names=batch.names if is_whole else [batch.names[index] for index in at.tolist()],
+            slot=seat,
+            frame=number,
+            timestamp_ns=batch.timestamp_ns if is_whole else batch.timestamp_ns[at],
+            epoch=batch.epoch if is_whole else batch.epoch[at],
+            flags=flags,
+            count=count,
+            values=values,
+            steps=steps,
+        )
+
+    def _steps(self, values: NDArray[np.float32], columns: _Columns, *, may_miss: bool) -> Steps:
+        """The steps of the accepted frames, in the order of rounds."""
+        at, num_fills, begins = columns.at, columns.num_fills, columns.begins
+        num_rows = values.shape[1] if self._streams.rows_a_channel else 1
+        rows = self.table.rows[columns.seat, :num_rows]
+        if at.size < len(values) or not _is_ascending(at):
+            values = values[at]
+        if begins is not None and not begins.any():
+            begins = None
+        has_fills = num_fills is not None and bool(num_fills.any())
+        if not has_fills and not columns.rank.any() and _is_ascending(at):
+            return Steps(rows, values, [at.size], at.size, begins, has_missing=may_miss)
+        frame = np.empty(at.size, np.int64)
+        frame[np.argsort(at)] = np.arange(at.size)
+        source = np.arange(at.size)
+        if num_fills is not None:
+            source = np.repeat(source, num_fills + 1)
+        rank = _rank(columns.seat[source])
+        by_round = np.argsort(rank, kind="stable")
+        source_of = source[by_round]
+        values = values[source_of]
+        is_fill = None
+        if has_fills:
+            is_fill = np.append(source[1:] == source[:-1], False)[by_round]
+            values[is_fill] = np.nan
+        return Steps(
+            rows=rows[source_of],
+            values=values,
+            round_ends=np.cumsum(np.bincount(rank)).tolist(),
+            num_frames=at.size,
+            begins=None if begins is None else begins[source_of],
+            frame=frame[source_of],
+            is_fill=is_fill,
+            has_missing=may_miss or has_fills,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Accepted frames grouped by stream: `at` is the place in the batch, `rank` the place within the stream."""
+
+    at: NDArray[np.int64]
+    seat: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    number: NDArray[np.uint64]
+    flags: NDArray[np.uint16]
+    begins: NDArray[np.bool_] | None
+    num_fills: NDArray[np.int64] | None
+
+
+def _part(batch: FrameBatch, part: slice) -> FrameBatch:
+    return FrameBatch(
+        names=batch.names[part],
+        frame=batch.frame[part],
+        timestamp_ns=batch.timestamp_ns[part],
+        epoch=batch.epoch[part],
+        unnumbered=batch.unnumbered[part],
+        values=batch.values[part],
+    )
+
+
+def _is_ascending(at: NDArray[np.int64]) -> bool:
+    return bool((at[1:] > at[:-1]).all())
+
+
+def _by_stream(
+    slot: NDArray[np.int64], seated: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places `seated` grouped by slot, those of one slot in order of arrival, and the rank of each in its group.
+
+    Where every slot occurs once, which is the common case, the order of arrival stays as it is.
+    """
+    seat = slot[seated]
+    order = np.argsort(seat, kind="stable")
+    rank = _rank(seat[order])
+    if not rank.any():
+        return seated, rank
+    return seated[order], rank
+
+
+def _rank(seat: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each element within its run of equal neighbours."""
+    place = np.arange(seat.size)
+    is_start = np.append(True, seat[1:] != seat[:-1])
+    return place - np.maximum.accumulate(np.where(is_start, place, 0))
+
+
+def _note_last(
+    table: SlotTable,
+    seat: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    number: NDArray[np.uint64],
+    seen: NDArray[np.int64],
+) -> None:
+    """Bring the table up to the last of each stream's frames, all of them simply the next ones."""
+    is_last = np.append(rank[1:] == 0, True)[: seat.size]
+    table.frame[seat[is_last]] = number[is_last]
+    table.seen[seat[is_last]] = seen[is_last]
+
+
+def _of_same_streams(seat: NDArray[np.int64], mask: NDArray[np.bool_], capacity: int) -> NDArray[np.bool_]:
+    """Widen a mask over frames to all frames of the same streams."""
+    marked = np.zeros(capacity, np.bool_)
+    marked[seat[mask]] = True
+    return marked[seat]
+
+
+def _rounds(places: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """`places` split by rank, the first frames of all streams first."""
+    ranks = rank[places]
+    if not ranks.any():
+        return [places]
+    order = np.argsort(ranks, kind="stable")
+    ends = np.flatnonzero(np.diff(ranks[order])) + 1
+    return np.split(places[order], ends)
