@@ -1,0 +1,90 @@
+"""Renders what `foretell.config` declares: configs/default.toml, and the table of settings in configs/README.md."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from foretell.config import KEYS, Config
+from foretell.settings import Key
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+TABLE_BEGIN = "<!-- settings: made by scripts/configs -->\n"
+TABLE_END = "<!-- end of settings -->\n"
+WIDTH = 110
+
+
+def render_default_toml() -> str:
+    """Every key with its description, type, range, unit and default, as a file that sets every default."""
+    head = (
+        "Every setting of foretell, with its default: nothing here has to be set. A file of your own needs only what "
+        "differs. Precedence: --set section.key=value on the command line, the environment variable "
+        "FORETELL_SECTION__KEY, the file, the default. A key that is not known stops the start. "
+        "Made from daemon/foretell/config.py by scripts/configs."
+    )
+    return "\n".join([_comment(head), *_render_sections()]) + "\n"
+
+
+def render_readme(readme: str) -> str:
+    """The text of configs/README.md with its table of settings made anew."""
+    before, _, rest = readme.partition(TABLE_BEGIN)
+    _, _, after = rest.partition(TABLE_END)
+    return before + TABLE_BEGIN + "\n" + render_table() + "\n" + TABLE_END + after
+
+
+def render_table() -> str:
+    """A row for every key."""
+    rows = ["| key | type | allowed | unit | default | what for |", "|---|---|---|---|---|---|"]
+    for key in KEYS.values():
+        default = f"`{_toml(key.default)}`"
+        rows.append(
+            f"| `{key.path}` | {key.type_name} | {key.allowed} | {key.unit} | {default} | {key.description} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _render_sections() -> Iterator[str]:
+    for section in msgspec.structs.fields(Config):
+        yield f"\n# {inspect.getdoc(section.type)}\n[{section.name}]"
+        for key in KEYS.values():
+            if key.section == section.name:
+                yield f"\n{_comment(key.description)}\n{_comment(_describe(key))}\n{key.name} = {_toml(key.default)}"
+
+
+def _describe(key: Key) -> str:
+    unit = f", {key.unit}" if key.unit else ""
+    return f"{key.type_name}{unit}; allowed: {key.allowed}; default: {_toml(key.default)}"
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _toml(value: object) -> str:
+    # Strings without control characters, numbers, booleans and lists are written alike in JSON and TOML.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def main() -> int:
+    """Write the two files, or with --check compare them; returns the exit status."""
+    readme = CONFIGS / "README.md"
+    rendered = {CONFIGS / "default.toml": render_default_toml(), readme: render_readme(readme.read_text())}
+    if sys.argv[1:] == ["--check"]:
+        stale = [path for path, text in rendered.items() if not path.exists() or path.read_text() != text]
+        for path in stale:
+            print(f"{path} is not what the code says: run scripts/configs", file=sys.stderr)
+        return 1 if stale else 0
+    for path, text in rendered.items():
+        path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
