@@ -17,6 +17,7 @@ import numpy as np
 
 from foretell.config import OnMissing, StreamsConfig, WhenFull
 from foretell.order import ACCEPTED, CODE, REFUSALS, OrderPolicy, ResetReason, judge_round
+from foretell.rounds import Grouped, Steps, group_by_stream, is_ascending, lay_out, of_same_streams, rank_in_stream, split_rounds
 from foretell.slots import NOBODY, SlotTable
 from foretell.wire import Flag, FrameBatch, Refusal, is_valid_name
 
@@ -47,27 +48,6 @@ class Streams:
     can_fill: bool
     warm_up: int
     num_rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """Time steps in the order of their rounds; a step is a frame's, or fills in for one that was missed.
-
-    rows: i64 [steps, rows a stream]. values: float32 [steps, channels], NaN where missing, all NaN in a fill.
-    round_ends: where each round ends; the rows of one round are distinct.
-    begins: bool [steps] where the state begins anew before the step, None for nowhere.
-    frame: i64 [steps], which of the `num_frames` accepted frames the step leads to, None for step i to frame i.
-    is_fill: bool [steps], None for no fills. has_missing: whether any value is NaN.
-    """
-
-    rows: NDArray[np.int64]
-    values: NDArray[np.float32]
-    round_ends: list[int]
-    num_frames: int
-    begins: NDArray[np.bool_] | None = None
-    frame: NDArray[np.int64] | None = None
-    is_fill: NDArray[np.bool_] | None = None
-    has_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +129,9 @@ class Admitter:
         """Note that stepping made some states non-finite, so that they began anew with these frames."""
         self.table.seen[accepted.slot[restarted]] = 1
         flags = accepted.flags.copy()
-        flags[restarted] |= Flag.RESET | (Flag.WARMING if self._streams.warm_up > 1 else 0)
+        flags[restarted] |= np.uint16(Flag.RESET)
+        if self._streams.warm_up > 1:
+            flags[restarted] |= np.uint16(Flag.WARMING)
         return replace(accepted, flags=flags)
 
     def _judge(self, batch: FrameBatch, now_ns: int) -> tuple[Admission, int]:
@@ -246,14 +228,16 @@ class Admitter:
         unusable: NDArray[np.uint8] | None,
         verdict: NDArray[np.uint8],
         admission: Admission,
-    ) -> _Columns:
+    ) -> Grouped:
         """Judge the order of the frames at `seated`; the accepted ones."""
         table = self.table
-        at, rank = _by_stream(slot, seated)
+        at, rank = group_by_stream(slot, seated)
         seat, frame, epoch, unnumbered = slot[at], batch.frame[at], batch.epoch[at], batch.unnumbered[at]
-        number = table.frame[seat] + rank.astype(np.uint64) + 1
+        last = table.frame[seat]
+        number = last + rank.astype(np.uint64) + 1
         is_next = (
             table.is_steady[seat]
+            & (number > last)  # after the largest number comes none
             & (table.channels[seat] == batch.values.shape[1])
             & (table.epoch[seat] == epoch)
             & ((frame == number) | unnumbered)
@@ -266,12 +250,12 @@ class Admitter:
         if is_next.all():
             _note_last(table, seat, rank, number, seen)
         else:
-            is_odd = _of_same_streams(seat, ~is_next, table.capacity)
+            is_odd = of_same_streams(seat, ~is_next, table.capacity)
             steady = ~is_odd
             _note_last(table, seat[steady], rank[steady], number[steady], seen[steady])
             begins, has_gap = np.zeros(at.size, np.bool_), np.zeros(at.size, np.bool_)
             num_fills, verdict_at = np.zeros(at.size, np.int64), np.zeros(at.size, np.uint8)
-            for part in _rounds(np.flatnonzero(is_odd), rank):
+            for part in split_rounds(np.flatnonzero(is_odd), rank):
                 codes = np.zeros(part.size, np.uint8) if unusable_at is None else unusable_at[part]
                 judged = judge_round(
                     table, self._policy, seat[part], frame[part], epoch[part], unnumbered[part], codes,
@@ -287,9 +271,9 @@ class Admitter:
             if not keep.all():
                 at, seat, number, seen, unnumbered = at[keep], seat[keep], number[keep], seen[keep], unnumbered[keep]
                 begins, num_fills, has_gap = begins[keep], num_fills[keep], has_gap[keep]
-                rank = _rank(seat)
+                rank = rank_in_stream(seat)
         flags = self._flags(seen, unnumbered, begins, has_gap)
-        return _Columns(at, seat, rank, number, flags, begins, num_fills)
+        return Grouped(at, seat, rank, number, flags, begins, num_fills)
 
     def _reseat(self, slot: int, num_channels: int) -> bool:
         return self.table.reseat(slot, num_channels, num_channels if self._streams.rows_a_channel else 1)
@@ -308,17 +292,19 @@ class Admitter:
             flags += has_gap.astype(np.uint16) * np.uint16(Flag.GAP)
         return flags
 
-    def _accept(self, batch: FrameBatch, columns: _Columns, admission: Admission, *, may_miss: bool) -> None:
+    def _accept(self, batch: FrameBatch, columns: Grouped, admission: Admission, *, may_miss: bool) -> None:
         """Put the accepted frames back into order of arrival and lay out their steps."""
         at, seat, number, flags = columns.at, columns.seat, columns.number, columns.flags
         count = self.table.count[seat] + columns.rank.astype(np.uint64) + 1
         is_last = np.append(columns.rank[1:] == 0, True)
         self.table.count[seat[is_last]] = count[is_last]
-        steps = self._steps(batch.values, columns, may_miss=may_miss)
+        num_rows = batch.values.shape[1] if self._streams.rows_a_channel else 1
+        rows = self.table.rows[seat, :num_rows]
+        steps = lay_out(columns, rows, batch.values, may_miss=may_miss)
         if columns.num_fills is not None and columns.num_fills.any():
             flags = flags | ((columns.num_fills > 0) * np.uint16(Flag.IMPUTED))
             admission.num_imputed += int(columns.num_fills.sum()) * batch.values.shape[1]
-        if not _is_ascending(at):
+        if not is_ascending(at):
             order = np.argsort(at)
             at, seat, number, flags, count = at[order], seat[order], number[order], flags[order], count[order]
         is_whole = at.size == len(batch.names)
@@ -339,55 +325,6 @@ class Admitter:
             steps=steps,
         )
 
-    def _steps(self, values: NDArray[np.float32], columns: _Columns, *, may_miss: bool) -> Steps:
-        """The steps of the accepted frames, in the order of rounds."""
-        at, num_fills, begins = columns.at, columns.num_fills, columns.begins
-        num_rows = values.shape[1] if self._streams.rows_a_channel else 1
-        rows = self.table.rows[columns.seat, :num_rows]
-        if at.size < len(values) or not _is_ascending(at):
-            values = values[at]
-        if begins is not None and not begins.any():
-            begins = None
-        has_fills = num_fills is not None and bool(num_fills.any())
-        if not has_fills and not columns.rank.any() and _is_ascending(at):
-            return Steps(rows, values, [at.size], at.size, begins, has_missing=may_miss)
-        frame = np.empty(at.size, np.int64)
-        frame[np.argsort(at)] = np.arange(at.size)
-        source = np.arange(at.size)
-        if num_fills is not None:
-            source = np.repeat(source, num_fills + 1)
-        rank = _rank(columns.seat[source])
-        by_round = np.argsort(rank, kind="stable")
-        source_of = source[by_round]
-        values = values[source_of]
-        is_fill = None
-        if has_fills:
-            is_fill = np.append(source[1:] == source[:-1], False)[by_round]
-            values[is_fill] = np.nan
-        return Steps(
-            rows=rows[source_of],
-            values=values,
-            round_ends=np.cumsum(np.bincount(rank)).tolist(),
-            num_frames=at.size,
-            begins=None if begins is None else begins[source_of],
-            frame=frame[source_of],
-            is_fill=is_fill,
-            has_missing=may_miss or has_fills,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """Accepted frames grouped by stream: `at` is the place in the batch, `rank` the place within the stream."""
-
-    at: NDArray[np.int64]
-    seat: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    number: NDArray[np.uint64]
-    flags: NDArray[np.uint16]
-    begins: NDArray[np.bool_] | None
-    num_fills: NDArray[np.int64] | None
-
 
 def _part(batch: FrameBatch, part: slice) -> FrameBatch:
     return FrameBatch(
@@ -398,32 +335,6 @@ def _part(batch: FrameBatch, part: slice) -> FrameBatch:
         unnumbered=batch.unnumbered[part],
         values=batch.values[part],
     )
-
-
-def _is_ascending(at: NDArray[np.int64]) -> bool:
-    return bool((at[1:] > at[:-1]).all())
-
-
-def _by_stream(
-    slot: NDArray[np.int64], seated: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The places `seated` grouped by slot, those of one slot in order of arrival, and the rank of each in its group.
-
-    Where every slot occurs once, which is the common case, the order of arrival stays as it is.
-    """
-    seat = slot[seated]
-    order = np.argsort(seat, kind="stable")
-    rank = _rank(seat[order])
-    if not rank.any():
-        return seated, rank
-    return seated[order], rank
-
-
-def _rank(seat: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place of each element within its run of equal neighbours."""
-    place = np.arange(seat.size)
-    is_start = np.append(True, seat[1:] != seat[:-1])
-    return place - np.maximum.accumulate(np.where(is_start, place, 0))
 
 
 def _note_last(
@@ -437,20 +348,3 @@ def _note_last(
     is_last = np.append(rank[1:] == 0, True)[: seat.size]
     table.frame[seat[is_last]] = number[is_last]
     table.seen[seat[is_last]] = seen[is_last]
-
-
-def _of_same_streams(seat: NDArray[np.int64], mask: NDArray[np.bool_], capacity: int) -> NDArray[np.bool_]:
-    """Widen a mask over frames to all frames of the same streams."""
-    marked = np.zeros(capacity, np.bool_)
-    marked[seat[mask]] = True
-    return marked[seat]
-
-
-def _rounds(places: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """`places` split by rank, the first frames of all streams first."""
-    ranks = rank[places]
-    if not ranks.any():
-        return [places]
-    order = np.argsort(ranks, kind="stable")
-    ends = np.flatnonzero(np.diff(ranks[order])) + 1
-    return np.split(places[order], ends)

@@ -154,8 +154,8 @@ def _count_runs(
     is_stuck: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Which frames of producers without epochs are taken as a new epoch's first; counts the runs that lead there."""
-    run = table.run[slot]
-    ascends = is_stuck & (run > 0) & (frame == table.run_frame[slot] + 1)
+    run, previous = table.run[slot], table.run_frame[slot]
+    ascends = is_stuck & (run > 0) & (frame > previous) & (frame - previous == 1)
     restarts = ascends & (run >= policy.restart_after)
     table.run[slot] = np.where(is_stuck & ~restarts, np.where(ascends, run + 1, 1), 0)
     table.run_frame[slot] = frame

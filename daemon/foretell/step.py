@@ -22,7 +22,7 @@ from foretell.normalize import Advanced, Normalizer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretell.admit import Steps
+    from foretell.rounds import Steps
     from foretell.model import Model
 
 FLOAT32_MAX: Final = np.finfo(np.float32).max

@@ -1,0 +1,134 @@
+"""A batch as rounds: the k-th frame of every stream in round k, so that within a round all rows are distinct."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Time steps in the order of their rounds; a step is a frame's, or fills in for one that was missed.
+
+    rows: i64 [steps, rows a stream]. values: float32 [steps, channels], NaN where missing, all NaN in a fill.
+    round_ends: where each round ends; the rows of one round are distinct.
+    begins: bool [steps] where the state begins anew before the step, None for nowhere.
+    frame: i64 [steps], which of the `num_frames` accepted frames the step leads to, None for step i to frame i.
+    is_fill: bool [steps], None for no fills. has_missing: whether any value is NaN.
+    """
+
+    rows: NDArray[np.int64]
+    values: NDArray[np.float32]
+    round_ends: list[int]
+    num_frames: int
+    begins: NDArray[np.bool_] | None = None
+    frame: NDArray[np.int64] | None = None
+    is_fill: NDArray[np.bool_] | None = None
+    has_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Frames grouped by stream, each stream's in order of arrival.
+
+    at: place in the batch; seat: slot; rank: place within the stream's group; number, flags: columns to be published;
+    begins: the state begins anew with the frame; num_fills: steps that fill in for missed frames before it. The last
+    two are None where no stream of the batch calls for them.
+    """
+
+    at: NDArray[np.int64]
+    seat: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    number: NDArray[np.uint64]
+    flags: NDArray[np.uint16]
+    begins: NDArray[np.bool_] | None
+    num_fills: NDArray[np.int64] | None
+
+
+def group_by_stream(
+    slot: NDArray[np.int64], seated: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places `seated` grouped by slot, those of one slot in order of arrival, and the rank of each in its group.
+
+    Where every slot occurs once, which is the common case, the order of arrival stays as it is.
+    """
+    seat = slot[seated]
+    order = np.argsort(seat, kind="stable")
+    rank = rank_in_stream(seat[order])
+    if not rank.any():
+        return seated, rank
+    return seated[order], rank
+
+
+def rank_in_stream(seat: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each element within its run of equal neighbours."""
+    place = np.arange(seat.size)
+    is_start = np.append(True, seat[1:] != seat[:-1])[: seat.size]  # noqa: FBT003 - a value, not a flag
+    return place - np.maximum.accumulate(np.where(is_start, place, 0))
+
+
+def is_ascending(at: NDArray[np.int64]) -> bool:
+    """Whether places are in order of arrival."""
+    return bool((at[1:] > at[:-1]).all())
+
+
+def of_same_streams(seat: NDArray[np.int64], mask: NDArray[np.bool_], capacity: int) -> NDArray[np.bool_]:
+    """Widen a mask over frames to all frames of the same streams."""
+    marked = np.zeros(capacity, np.bool_)
+    marked[seat[mask]] = True
+    return marked[seat]
+
+
+def split_rounds(places: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """`places` split by rank, the first frames of all streams first."""
+    ranks = rank[places]
+    if not ranks.any():
+        return [places]
+    order = np.argsort(ranks, kind="stable")
+    ends = np.flatnonzero(np.diff(ranks[order])) + 1
+    return np.split(places[order], ends)
+
+
+def lay_out(frames: Grouped, rows: NDArray[np.int64], values: NDArray[np.float32], *, may_miss: bool) -> Steps:
+    """The steps to make for `frames`, whose rows of state are `rows` [frames, rows a stream], in the order of rounds.
+
+    `values` [batch, channels] are those of the whole batch; `may_miss` says that some may be NaN.
+    """
+    num_frames, begins, num_fills = frames.at.size, frames.begins, frames.num_fills
+    is_in_order = is_ascending(frames.at)
+    if num_frames < len(values) or not is_in_order:
+        values = values[frames.at]
+    if begins is not None and not begins.any():
+        begins = None
+    if num_fills is not None and not num_fills.any():
+        num_fills = None
+    if num_fills is None and is_in_order and not frames.rank.any():
+        return Steps(rows, values, [num_frames], num_frames, begins, has_missing=may_miss)
+    frame = np.empty(num_frames, np.int64)
+    frame[np.argsort(frames.at)] = np.arange(num_frames)
+    source = np.arange(num_frames)
+    if num_fills is not None:
+        source = np.repeat(source, num_fills + 1)
+    rank = rank_in_stream(frames.seat[source])
+    by_round = np.argsort(rank, kind="stable")
+    source_of = source[by_round]
+    values = values[source_of]
+    is_fill = None
+    if num_fills is not None:
+        is_fill = np.append(source[1:] == source[:-1], False)[by_round]  # noqa: FBT003 - a value, not a flag
+        values[is_fill] = np.nan
+    return Steps(
+        rows=rows[source_of],
+        values=values,
+        round_ends=np.cumsum(np.bincount(rank)).tolist(),
+        num_frames=num_frames,
+        begins=None if begins is None else begins[source_of],
+        frame=frame[source_of],
+        is_fill=is_fill,
+        has_missing=may_miss or is_fill is not None,
+    )

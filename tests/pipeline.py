@@ -1,0 +1,66 @@
+"""The stages between the sockets, wired for tests: frames in, forecasts out, no clock and no socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foretell.admit import Admitter, Streams
+from foretell.config import StreamsConfig
+from foretell.model import Channels, Model
+from foretell.step import Engine
+from foretell.wire import FrameBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Forecasts = dict[tuple[bytes, int], bytes]
+
+
+class Pipeline:
+    """Admission and engine for one model."""
+
+    def __init__(self, model: Model, config: StreamsConfig, horizon: int = 1, num_rows: int = 200) -> None:
+        spec = model.spec
+        is_independent = spec.channels is Channels.INDEPENDENT
+        streams = Streams(
+            num_channels=None if is_independent else spec.input_channels,
+            rows_a_channel=is_independent,
+            can_fill=spec.outputs_are_inputs,
+            warm_up=spec.warm_up,
+            num_rows=num_rows,
+        )
+        self.admitter = Admitter(config, streams)
+        self.engine = Engine(model, num_rows, horizon)
+        self.now_ns = 1
+
+    def feed(self, batch: FrameBatch) -> list[tuple[bytes, int, NDArray[np.float32]]]:
+        """Name, number and forecast [horizon, quantiles, channels] of each accepted frame of a batch."""
+        out = []
+        for admission in self.admitter.admit(batch, self.now_ns):
+            accepted = admission.accepted
+            if accepted is not None:
+                stepped = self.engine.step(accepted.steps)
+                out += list(zip(accepted.names, accepted.frame.tolist(), stepped.forecast, strict=True))
+        self.now_ns += 10_000
+        return out
+
+    def forecasts(self, batches: Sequence[FrameBatch]) -> Forecasts:
+        """The bytes of every forecast, by stream and frame."""
+        return {(name, number): row.tobytes() for batch in batches for name, number, row in self.feed(batch)}
+
+
+def frames_of(names: Sequence[bytes], numbers: Sequence[int], values: NDArray[np.float32]) -> FrameBatch:
+    """A batch of frames; values [frames, channels]."""
+    n = len(names)
+    return FrameBatch(
+        names=list(names),
+        frame=np.array(numbers, np.uint64),
+        timestamp_ns=np.zeros(n, np.int64),
+        epoch=np.zeros(n, np.uint32),
+        unnumbered=np.zeros(n, np.bool_),
+        values=np.ascontiguousarray(values, np.float32),
+    )
