@@ -1,0 +1,21 @@
+"""The benchmark that `scripts/bench` runs: the daemon between a bare loop and a plain one, under the same load.
+
+Three contenders, each a process of its own with the same model (joint, 8 channels, one layer of 64):
+
+- `bare` receives, decodes, looks up, steps once a round with weights packed once, publishes, and checks nothing: what
+  the daemon's checks, metrics and generality are measured against (`bare.py`);
+- `daemon` is `foretell run` as shipped, with settings for the load's size and endpoints alone;
+- `plain` calls `nn.LSTM` once a frame, with the state carried in a dict: what one writes first (`plain.py`).
+
+The load is one more process (`load.py`): it sends frames and takes the forecasts, on the same machine. A run starts a
+contender and a load anew (`run.py`) and measures twice:
+
+1. *Sustained*: frames go out as fast as forecasts come back, with a bounded number in flight, so that nothing is lost
+   and the rate is the contender's own. Counted: forecasts a second, and the CPU time of the whole contender, every
+   thread of it, user and system, a forecast.
+2. *Paced*: an open loop at half of that rate. A frame is due at a time fixed beforehand, its latency counts from then
+   to the receipt of its forecast, however late it was sent: a stall is felt by every frame that was due meanwhile.
+
+With `message` packing every frame is a message and so is every forecast; with `packed` 256 frames are a message, due
+together, and the contender answers in whole batches. Frames go round the streams in turn.
+"""

@@ -1,0 +1,157 @@
+"""The benchmark's pieces work, and its contenders do the same work. No speed is asserted here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import report
+from benchmarks.bare import BareLoop
+from benchmarks.plain import PlainLoop
+from benchmarks.records import FORECAST, FRAME, RECORDS_PER_PART, Frames
+from benchmarks.weights import plain_model
+
+ROOT = Path(__file__).parents[1]
+
+
+class Outbox:
+    """Keeps what a loop publishes."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[bytes, bytes]] = []
+
+    def __call__(self, topic: bytes, body: bytes | memoryview) -> None:  # noqa: D102
+        self.messages.append((topic, bytes(body)))
+
+    def forecasts(self) -> np.ndarray:
+        """All forecasts, in order of publication."""
+        return np.frombuffer(b"".join(body for _, body in self.messages), FORECAST)
+
+
+@pytest.mark.parametrize("num_streams", [1, 3, 40])
+@pytest.mark.parametrize("records_per_part", [1, 16])
+def test_bare_and_plain_agree(num_streams: int, records_per_part: int) -> None:
+    """The bare loop's rounds forecast what the plain loop's frame by frame does, in the same records."""
+    frames = Frames(num_streams, records_per_part)
+    bare, plain = BareLoop(num_streams, is_packed=False), PlainLoop(is_packed=False)
+    bare_out, plain_out = Outbox(), Outbox()
+    for num_parts in (1, 2, 7):
+        parts = frames.take(num_parts, 5)
+        bare.turn(parts, bare_out)
+        plain.turn(parts, plain_out)
+    ours, theirs = bare_out.forecasts(), plain_out.forecasts()
+    assert len(ours) == 10 * records_per_part
+    for field in (
+        "magic",
+        "channels",
+        "frame",
+        "timestamp_ns",
+        "source",
+        "horizon",
+        "num_quantiles",
+        "quantiles",
+    ):
+        assert np.array_equal(ours[field], theirs[field]), field
+    assert np.array_equal(ours["values"], theirs["values"])
+    np.testing.assert_allclose(ours["forecast"], theirs["forecast"], rtol=0, atol=1e-6)
+
+
+def test_bare_loop_is_the_model() -> None:
+    """The bare loop's forecasts of one stream are those of `nn.LSTM` run over its whole recording."""
+    parts = Frames(1, 1).take(50, 0)
+    out = Outbox()
+    BareLoop(1, is_packed=True).turn(parts, out)
+    lstm, linear = plain_model()
+    values = np.frombuffer(b"".join(parts), FRAME)["values"].copy()
+    expected = linear(lstm(torch.from_numpy(values).unsqueeze(1))[0]).squeeze(1)
+    np.testing.assert_allclose(out.forecasts()["forecast"], expected.numpy(), rtol=0, atol=1e-6)
+
+
+def test_packed_loops_answer_in_batches() -> None:
+    """With packed frames a loop publishes all forecasts of a batch under the batch's topic."""
+    parts = Frames(10, RECORDS_PER_PART).take(2, 0)
+    bare_out, plain_out = Outbox(), Outbox()
+    BareLoop(10, is_packed=True).turn(parts, bare_out)
+    PlainLoop(is_packed=True).turn(parts, plain_out)
+    assert [topic for topic, _ in bare_out.messages] == [b"*"]
+    assert {topic for topic, _ in plain_out.messages} == {b"*"}
+    assert len(bare_out.forecasts()) == len(plain_out.forecasts()) == 2 * RECORDS_PER_PART
+
+
+def test_frames_are_numbered_without_gaps() -> None:
+    """Every stream of the load counts its frames from 0 on, whatever the pieces they are taken in."""
+    frames = Frames(7, 3)
+    taken = np.frombuffer(b"".join(part for num in (1, 5, 4000, 2) for part in frames.take(num, 0)), FRAME)
+    for name in np.unique(taken["source"]):
+        numbers = taken["frame"][taken["source"] == name]
+        assert np.array_equal(numbers, np.arange(len(numbers)))
+
+
+def test_a_part_is_due_together() -> None:
+    """The frames of a part carry the part's due time."""
+    due_ns = np.array([10, 20], np.int64)
+    taken = np.frombuffer(b"".join(Frames(5, 4).take(2, due_ns)), FRAME)
+    assert taken["timestamp_ns"].tolist() == [10] * 4 + [20] * 4
+
+
+@pytest.mark.parametrize("packing", ["message", "packed"])
+def test_every_contender_is_measured(tmp_path: Path, packing: str) -> None:
+    """A whole benchmark at tiny size gives a line a run with nothing lost, and a table that names all contenders."""
+    lines = tmp_path / "runs.jsonl"
+    path = os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "daemon")])
+    arguments = [
+        "--packing",
+        packing,
+        "--streams",
+        "3",
+        "--runs",
+        "1",
+        "--seconds",
+        "0.1",
+        "--transport",
+        "ipc",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments, "--json", str(lines)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    runs = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert {run["contender"] for run in runs} == {"bare", "daemon", "plain"}
+    for run in runs:
+        assert run["num_lost"] == 0, run
+        assert run["num_latencies"] > 0, run
+        assert run["contender"] in done.stdout
+        assert min(run["frames_per_s"], run["cpu_us_per_frame"], run["latency_p50_us"]) > 0, run
+
+
+def test_table_has_medians_and_ratios() -> None:
+    """The tables give medians with their spread, and the ratios of medians."""
+    measured = {"latency_p50_us": 1500.0, "latency_p99_us": 2000.0, "latency_p999_us": 3000.0, "num_lost": 0}
+    about = {
+        **report.describe_host(),
+        "streams": 1000,
+        "packing": "packed",
+        "transport": "tcp",
+        "seconds": 1.0,
+    }
+    costs = {"bare": (1.0, 1.2, 1.1), "daemon": (1.5, 1.65, 1.8), "plain": (66.0, 60.0, 72.0)}
+    lines = [
+        {"contender": contender, **about, **measured, "cpu_us_per_frame": cost, "frames_per_s": 1e6 / cost}
+        for contender, contenders_costs in costs.items()
+        for cost in contenders_costs
+    ]
+    text = report.tables(lines)
+    assert "| 1.10 (1.00 to 1.20)" in text
+    assert "1.500 (1.500 to 1.500)" in text
+    assert "| 1.50 (1.38 to 1.64)" in text, "daemon / bare"
+    assert "| 40.00 (36.36 to 44.00)" in text, "plain / daemon"
