@@ -1,0 +1,121 @@
+"""What travels on the wire, as columns: frames, forecasts, flags, names and the reasons for refusal.
+
+`foretell.wire` offers all of it; this module is apart so that both forms of message can share it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PACKED_FRAME = b"FTL1"
+PACKED_FORECAST = b"FTC1"
+ARRAY_START = b"{"
+BATCH_TOPIC = b"*"
+TOPIC_MAX_BYTES = 128
+NAME_MAX_BYTES = 64
+CHANNELS_MAX = 4096
+
+Array = tuple[bytes, bytes]
+"""An `array-1.0` header and its payload."""
+
+_RESERVED_STARTS = (ARRAY_START, PACKED_FRAME, PACKED_FORECAST, BATCH_TOPIC)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+class Refusal(enum.StrEnum):
+    """Why a frame was refused; values of the `reason` label. The set is closed."""
+
+    MALFORMED = "malformed"
+    UNSUPPORTED = "unsupported"
+    OVERSIZE = "oversize"
+    BAD_SOURCE = "bad_source"
+    FORBIDDEN = "forbidden"
+    WRONG_CHANNELS = "wrong_channels"
+    NO_SLOT = "no_slot"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    NON_FINITE = "non_finite"
+    MISSING_VALUE = "missing_value"
+    OVERLOAD = "overload"
+
+
+class Flag(enum.IntFlag):
+    """What a subscriber must know before it trusts a forecast; the lower-case names stand in `array-1.0` headers."""
+
+    WARMING = 1
+    GAP = 2
+    IMPUTED = 4
+    RESET = 8
+    RESTORED = 16
+    UNNUMBERED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """n frames of F channels each, in order of arrival.
+
+    `names` are UTF-8 bytes without padding. Those of packed records are as received: whoever first meets a name
+    judges it by `is_valid_name`. `timestamp_ns` is the time of arrival where the producer gave none. `frame` is
+    without meaning where `unnumbered`. `values` is C-contiguous; NaN is a missing value, and infinity is possible.
+    """
+
+    names: list[bytes]
+    frame: NDArray[np.uint64]  # [n]
+    timestamp_ns: NDArray[np.int64]  # [n], UTC epoch
+    epoch: NDArray[np.uint32]  # [n]
+    unnumbered: NDArray[np.bool_]  # [n]
+    values: NDArray[np.float32]  # [n, F]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What the bodies of some messages held: batches to step one after another, and what was refused.
+
+    A refused message counts as one frame.
+    """
+
+    batches: list[FrameBatch]
+    refused: dict[Refusal, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastBatch:
+    """n forecasts of equal horizon H, quantiles Q and channels F, each of the frames that follow `frame`.
+
+    `values` is the frame just seen, NaN where it was missing; `surprise` is NaN where there is none; `count` numbers
+    the forecasts of a stream, so that a subscriber sees what it lost; `model` is the model's fingerprint, 64 bits.
+    """
+
+    names: list[bytes]
+    frame: NDArray[np.uint64]  # [n]
+    timestamp_ns: NDArray[np.int64]  # [n], UTC epoch
+    epoch: NDArray[np.uint32]  # [n]
+    flags: NDArray[np.uint16]  # [n], see Flag
+    count: NDArray[np.uint64]  # [n]
+    values: NDArray[np.float32]  # [n, F]
+    surprise: NDArray[np.float32]  # [n, F]
+    forecast: NDArray[np.float32]  # [n, H, Q, F]
+    quantiles: NDArray[np.float32]  # [Q], levels, ascending
+    model: int
+
+
+def is_valid_name(name: bytes) -> bool:
+    """Whether a stream may be called so.
+
+    UTF-8 of 1 to 64 bytes without control characters, and not the beginning of a body or of the batch topic.
+    """
+    if not 1 <= len(name) <= NAME_MAX_BYTES or name.startswith(_RESERVED_STARTS):
+        return False
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(text) is None
