@@ -3,7 +3,9 @@
     ForetellError
     ├── ConfigError      do not start (exit 78): a setting is missing, misspelt or out of range
     │   └── ModelError   do not start (exit 78): the model file that the settings name cannot be used
-    └── EndpointError    do not start (exit 69): an address cannot be bound or parsed
+    ├── EndpointError    do not start (exit 69): an address cannot be bound or parsed
+    ├── RecordingError   do not start (exit 65): a recording cannot be read
+    └── WireError        drop the message: a subscriber cannot read it as forecasts
 
 Ordinary outcomes (a late frame, a full table, a malformed message) are verdicts, not exceptions:
 see `foretell.wire.Refusal`. Foreign errors are translated where they enter.
@@ -35,3 +37,13 @@ class EndpointError(ForetellError):
     """An endpoint cannot be bound, connected or served. Raised while opening sockets; names the endpoint."""
 
     exit_code = 69
+
+
+class RecordingError(ForetellError):
+    """A recording cannot be read or replayed. Raised before anything is sent; names the file, the line and the fault."""
+
+    exit_code = 65
+
+
+class WireError(ForetellError):
+    """A message that cannot be read by a subscriber. Raised by decoding forecasts; says what is wrong with it."""

@@ -1,0 +1,127 @@
+"""A channel as a picture of characters: its values, what was forecast for them, and the band around.
+
+A cell of the terminal holds 2 x 4 dots of Braille, so a plot w cells wide shows the last 2w frames.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.text import Text
+
+from foretell.tally import History
+
+VALUE_STYLE = "#2ec4e6"
+FORECAST_STYLE = "#ff9f1c"
+BAND_STYLE = "#23395b"
+
+_BRAILLE = 0x2800
+_DOTS = np.array(
+    [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]]
+)  # bits of a cell's dots, [4 down, 2 across]
+_BARS = " ▁▂▃▄▅▆▇█"
+_AXIS_WIDTH = 9
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def format_number(number: float) -> str:
+    """Five significant digits at most and at most nine characters; an en dash where there is no number."""
+    if math.isnan(number):
+        return "–"
+    size = abs(number)
+    if size >= 1e7 or 0 < size < 1e-3:
+        return f"{number:.2e}"
+    decimals = 0 if size >= 10_000 else 1 if size >= 1000 else 2 if size >= 10 else 3
+    return f"{number:.{decimals}f}"
+
+
+def sparkline(values: Floats, width: int) -> str:
+    """The last `width` values as bars between their smallest and largest; a blank where one is missing."""
+    shown = values[-width:]
+    finite = shown[np.isfinite(shown)]
+    if not finite.size:
+        return " " * width
+    low, span = finite.min(), np.ptp(finite)
+    bars = "".join(
+        _BARS[1 + round(float((value - low) / span) * 7) if span else 4] if math.isfinite(value) else " "
+        for value in shown
+    )
+    return bars.rjust(width)
+
+
+def plot(history: History, width: int, height: int) -> list[Text]:
+    """`height` lines of `width` cells: the scale at the left, then the values, over their forecasts, over the band."""
+    columns = max(2, 2 * (width - _AXIS_WIDTH))
+    median, lower, upper = (part[-columns:] for part in (history.median, history.lower, history.upper))
+    value = np.append(history.value, np.nan)[-columns:]  # the frame to come has a forecast and no value yet
+    low, high = _scale(value, median, lower, upper)
+
+    def to_dots(numbers: Floats) -> Floats:
+        """Height above the bottom in dots."""
+        return (numbers - low) / (high - low) * (4 * height - 1)
+
+    band = _fill(to_dots(lower), to_dots(upper), columns, 4 * height)
+    forecasts = _trace(to_dots(median), columns, 4 * height)
+    values = _trace(to_dots(value), columns, 4 * height)
+    lines = []
+    for row in range(height):
+        line = Text(_axis_label(row, height, low, high))
+        for dots in range(0, columns, 2):
+            cell = (slice(4 * row, 4 * row + 4), slice(dots, dots + 2))
+            line.append(*_draw(values[cell], forecasts[cell], band[cell]))
+        lines.append(line)
+    return lines
+
+
+def _scale(value: Floats, *others: Floats) -> tuple[float, float]:
+    """Lowest and highest number of the plot: all values, and the others as far as they do not dwarf them."""
+    numbers = np.concatenate([value, *others])
+    numbers = numbers[np.isfinite(numbers)]
+    if not numbers.size:
+        return 0.0, 1.0
+    finite = value[np.isfinite(value)]
+    if finite.size > 1 and np.ptp(finite) > 0:
+        room = np.ptp(finite) / 2
+        numbers = np.clip(numbers, finite.min() - room, finite.max() + room)
+    low, high = float(numbers.min()), float(numbers.max())
+    margin = max(0.5, abs(low) / 1000)  # around a constant
+    return (low, high) if high > low else (low - margin, high + margin)
+
+
+def _axis_label(row: int, height: int, low: float, high: float) -> str:
+    if row not in (0, height // 2, height - 1):
+        return " " * (_AXIS_WIDTH - 2) + "│ "
+    share = 1 - row / max(1, height - 1)
+    return f"{format_number(low + share * (high - low)):>{_AXIS_WIDTH - 2}.7}┤ "
+
+
+def _trace(dots: Floats, columns: int, rows: int) -> Mask:
+    """A line through the finite points, joined downwards or upwards; [rows, columns], the newest at the right."""
+    before = np.append(np.nan, dots[:-1])
+    middle = np.where(np.isfinite(before), (before + dots) / 2, dots)
+    after = np.append(middle[1:], np.nan)
+    after = np.where(np.isfinite(after), after, dots)
+    ends = np.stack([middle, dots, after])
+    return _fill(ends.min(axis=0), ends.max(axis=0), columns, rows)
+
+
+def _fill(bottom: Floats, top: Floats, columns: int, rows: int) -> Mask:
+    """All dots between bottom and top of each column, both included; none where either is NaN."""
+    heights = np.arange(rows - 1, -1, -1)[:, None]
+    filled = np.zeros((rows, columns), dtype=np.bool_)
+    filled[:, columns - bottom.size :] = (heights >= np.rint(bottom)) & (heights <= np.rint(top))
+    return filled
+
+
+def _draw(values: Mask, forecasts: Mask, band: Mask) -> tuple[str, str]:
+    """The character and style of a cell of 4 x 2 dots: values before forecasts, the band behind or as half blocks."""
+    for line, style in ((values, VALUE_STYLE), (forecasts, FORECAST_STYLE)):
+        if line.any():
+            ground = f" on {BAND_STYLE}" if band.sum() >= band.size / 2 else ""
+            return chr(_BRAILLE + int(_DOTS[line].sum())), style + ground
+    upper, lower = bool(band[1].any()), bool(band[2].any())
+    return (" ", "▄", "▀", "█")[2 * upper + lower], BAND_STYLE
