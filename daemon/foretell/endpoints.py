@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-ZMQ_ALLOWED = "tcp://HOST:PORT (IPv6 in brackets, PORT 1 to 65535) or ipc://PATH; with mode bind also HOST * and PORT 0 for any"
+ZMQ_ALLOWED = (
+    "tcp://HOST:PORT (IPv6 in brackets, PORT 1 to 65535) or ipc://PATH; "
+    "with mode bind also HOST * and PORT 0 for any"
+)
 HTTP_ALLOWED = 'http://HOST:PORT (IPv6 in brackets, PORT up to 65535, 0 for any), or "" for no HTTP'
 
 _MAX_PORT = 65535
