@@ -7,8 +7,8 @@ Three contenders, each a process of its own with the same model (joint, 8 channe
 - `daemon` is `foretell run` as shipped, with settings for the load's size and endpoints alone;
 - `plain` calls `nn.LSTM` once a frame, with the state carried in a dict: what one writes first (`plain.py`).
 
-The load is one more process (`load.py`): it sends frames and takes the forecasts, on the same machine. A run starts a
-contender and a load anew (`run.py`) and measures twice:
+The load is one more process on the same machine (`load.py`): it sends frames and takes their forecasts. A run starts
+a contender and a load anew (`run.py`) and measures twice (`measure.py`):
 
 1. *Sustained*: frames go out as fast as forecasts come back, with a bounded number in flight, so that nothing is lost
    and the rate is the contender's own. Counted: forecasts a second, and the CPU time of the whole contender, every

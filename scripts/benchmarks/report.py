@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Line = dict[str, Any]
-"""One run: contender, streams, packing, run, the fields of `load.Measured`, and where and when."""
+"""One run: contender, streams, packing, run, the fields of `measure.Measured`, and where and when."""
 
 
 def describe_host() -> Line:

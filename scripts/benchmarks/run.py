@@ -70,7 +70,7 @@ class RunError(Exception):
 
 
 def run(contender: Contender, case: Case, setup: Setup) -> dict[str, Any]:
-    """Start the contender and its load, and give what the load measured: the fields of `load.Measured`."""
+    """Start the contender and its load, and give what the load measured: the fields of `measure.Measured`."""
     log = setup.folder / f"{contender}.log"
     with _endpoints(setup.transport) as (input_, output), log.open("w") as stderr:
         process = subprocess.Popen(_command(contender, case, setup, input_, output), stderr=stderr)
@@ -94,7 +94,7 @@ def run(contender: Contender, case: Case, setup: Setup) -> dict[str, Any]:
 def _load(
     contender: subprocess.Popen[bytes], case: Case, setup: Setup, input_: str, output: str
 ) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.load", "--input", input_, "--output", output]
+    command = [sys.executable, "-m", "benchmarks.measure", "--input", input_, "--output", output]
     command += [
         "--pid",
         str(contender.pid),
