@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+
 from foretell.config import KEYS, Config
 from foretell.settings import Key
 
@@ -63,7 +64,12 @@ def _describe(key: Key) -> str:
 
 def _comment(text: str) -> str:
     return textwrap.fill(
-        text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+        text,
+        WIDTH,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
