@@ -32,7 +32,7 @@ WEIGHT: Final = slice(5, 7)  # sums of the weights; 0 until the first observatio
 DEVIATION: Final = 7  # mean absolute deviation from the slow mean
 
 LARGEST: Final = np.float32(1e38)  # differences are limited to this, so that sums of two stay finite
-SMALLEST: Final = np.float32(1e-35)  # below this a mean counts as 0, so that arithmetic never meets slow subnormal numbers
+SMALLEST: Final = np.float32(1e-35)  # what is smaller counts as 0: subnormal numbers are slow
 RESOLUTION: Final = np.float32(2.0**-23)  # of a float32, relative: smaller changes cannot be seen
 OUTLIER: Final = np.float32(16.0)  # what exceeds the recent scale so many times enters the scale only as much
 SATURATION: Final = np.float32(64.0)  # scaled quantities are limited to this before they are squashed
@@ -96,7 +96,8 @@ class Normalizer:
         change_share = rate / np.maximum(old_weight, self._rate)
 
         step = np.where(has_past, _limit(values - state[LAST], LARGEST), 0.0)
-        resolution = np.maximum(np.abs(values) * RESOLUTION, SMALLEST)
+        smaller = np.minimum(np.abs(values), np.abs(state[LAST]))
+        resolution = np.maximum(smaller * RESOLUTION, SMALLEST)
         change = _averaged(state[CHANGE], np.abs(step), change_share, resolution, new[CHANGE])
 
         distance = _limit(values - state[MEAN], LARGEST)
