@@ -1,17 +1,23 @@
 """The benchmark's pieces work, and its contenders do the same work. No speed is asserted here."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zmq
 
-from benchmarks import report
+from benchmarks import load, report
 from benchmarks.bare import BareLoop
+from benchmarks.load import Load
 from benchmarks.plain import PlainLoop
 from benchmarks.records import FORECAST, FRAME, RECORDS_PER_PART, Frames
 from benchmarks.weights import plain_model
@@ -97,6 +103,71 @@ def test_a_part_is_due_together() -> None:
     due_ns = np.array([10, 20], np.int64)
     taken = np.frombuffer(b"".join(Frames(5, 4).take(2, due_ns)), FRAME)
     assert taken["timestamp_ns"].tolist() == [10] * 4 + [20] * 4
+
+
+@pytest.fixture
+def start_echo(tmp_path: Path) -> Iterator[Callable[[Callable[[int], bool]], Load]]:
+    """Starts a contender that forecasts the frames of which `answers(number)` says so, and opens a load on it."""
+    context = zmq.Context()
+    loads: list[Load] = []
+
+    def start(answers: Callable[[int], bool]) -> Load:
+        source, sink = context.socket(zmq.SUB), context.socket(zmq.PUB)
+        source.subscribe(b"")
+        source.bind(f"ipc://{tmp_path}/frames")
+        sink.bind(f"ipc://{tmp_path}/forecasts")
+        threading.Thread(target=_echo, args=(source, sink, answers)).start()
+        loads.append(Load(context, f"ipc://{tmp_path}/frames", f"ipc://{tmp_path}/forecasts"))
+        loads[0].open(deadline_s=30)
+        return loads[0]
+
+    yield start
+    for opened in loads:
+        opened.close()
+    context.term()  # ends the contender, and waits for it to close its sockets
+
+
+def _echo(source: zmq.Socket[bytes], sink: zmq.Socket[bytes], answers: Callable[[int], bool]) -> None:
+    with contextlib.suppress(zmq.ContextTerminated), source, sink:
+        while True:
+            frame = np.frombuffer(source.recv(), FRAME)[0]
+            forecast = np.zeros(1, FORECAST)
+            forecast["timestamp_ns"] = frame["timestamp_ns"]
+            if frame["source"] == b"probe" or answers(int(frame["frame"])):
+                sink.send_multipart([b"topic", forecast.tobytes()])
+
+
+def _pace(opened: Load, num_parts: int, interval_ns: int) -> load.Paced:
+    due_ns = time.monotonic_ns() + np.arange(num_parts) * interval_ns
+    return opened.pace(Frames(1, 1).take(num_parts, due_ns), due_ns)
+
+
+def test_frame_without_forecast_is_lost(
+    start_echo: Callable[[Callable[[int], bool]], Load], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that got no forecast is counted as lost, and has no latency."""
+    monkeypatch.setattr(load, "_LOST_S", 0.5)
+    opened = start_echo(lambda number: number != 3)
+    paced = _pace(opened, 10, 1000)
+    assert opened.num_sent - opened.num_received == 1
+    assert len(paced.latency_ns) == 9
+
+
+def test_latency_counts_from_when_the_frame_was_due(
+    start_echo: Callable[[Callable[[int], bool]], Load],
+) -> None:
+    """A stall of the contender is felt by every frame that was due meanwhile, each from its own due time on."""
+    stall_ns, interval_ns = 300_000_000, 1_000_000
+
+    def stall_at_first(number: int) -> bool:
+        if number == 0:
+            time.sleep(stall_ns / 1e9)
+        return True
+
+    paced = _pace(start_echo(stall_at_first), 100, interval_ns)
+    assert len(paced.latency_ns) == 100
+    # The contender met the first frame after it was due, so that the stall ended no earlier than this.
+    assert (paced.latency_ns >= stall_ns - np.arange(100) * interval_ns).all()
 
 
 @pytest.mark.parametrize("packing", ["message", "packed"])

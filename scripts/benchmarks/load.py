@@ -61,6 +61,11 @@ class Load:
         while self._count_until(time.monotonic() + 0.2):
             pass
 
+    def close(self) -> None:
+        """Close the sockets; what was not sent yet is dropped."""
+        self._sink.close(linger=0)
+        self._source.close(linger=0)
+
     def _count_until(self, until_s: float) -> int:
         num_answers = 0
         while (left := until_s - time.monotonic()) > 0:
@@ -148,7 +153,7 @@ class Load:
                 if not self._sleep(min(left_s, _LOST_S)) and left_s > _LOST_S:
                     break
         self.num_received += num_received
-        return Paced(np.array(sent_ns) - due_ns, *_latencies(answered, stamps_ns))
+        return Paced(np.array(sent_ns) - due_ns[: len(sent_ns)], *_latencies(answered, stamps_ns))
 
     def _sleep(self, timeout_s: float) -> bool:
         """Sleep until a forecast is there; false where none came.

@@ -122,7 +122,8 @@ def main() -> None:
     load.open(deadline_s=60)
     records_per_part = RECORDS_PER_PART if args.packed else 1
     print(json.dumps(asdict(measure(load, args.streams, records_per_part, CpuClock(args.pid), args.seconds))))
-    context.destroy(linger=0)
+    load.close()
+    context.term()
 
 
 if __name__ == "__main__":
