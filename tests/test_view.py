@@ -12,8 +12,7 @@ from rich.console import Console
 
 from forecasts import latencies, make_forecasts
 from foretell.tally import Tally
-from foretell.view import RateMeter, Scene, View, describe_flags, draw, format_duration, plain_line, save_svg
-from foretell.wire import Flag
+from foretell.view import RateMeter, Scene, View, draw, plain_line, save_svg
 
 
 def _tally(
@@ -143,17 +142,3 @@ def test_rate_is_of_the_last_seconds() -> None:
     assert meter.update(0.0, 0) == 0.0
     assert meter.update(1.0, 100) == 100.0
     assert meter.update(10.0, 100) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("duration_ns", "expected"), [(None, "–"), (250_000, "250 µs"), (1_234_567, "1.23 ms"), (2.5e9, "2.5 s")]
-)
-def test_durations_are_in_readable_units(duration_ns: float | None, expected: str) -> None:
-    """A duration is shown in the unit that leaves it between 1 and 1000."""
-    assert format_duration(duration_ns) == expected
-
-
-def test_flags_are_named() -> None:
-    """Flags are shown by the names of the wire format."""
-    assert describe_flags(Flag.WARMING | Flag.GAP) == "warming gap"
-    assert describe_flags(Flag(0)) == ""

@@ -5,12 +5,11 @@ A cell of the terminal holds 2 x 4 dots of Braille, so a plot w cells wide shows
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
+from foretell.formats import format_number
 from foretell.tally import History
 
 VALUE_STYLE = "#2ec4e6"
@@ -21,36 +20,10 @@ _BRAILLE = 0x2800
 _DOTS = np.array(
     [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]]
 )  # bits of a cell's dots, [4 down, 2 across]
-_BARS = " ▁▂▃▄▅▆▇█"
 _AXIS_WIDTH = 9
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-
-def format_number(number: float) -> str:
-    """Five significant digits at most and at most nine characters; an en dash where there is no number."""
-    if math.isnan(number):
-        return "–"
-    size = abs(number)
-    if size >= 1e7 or 0 < size < 1e-3:
-        return f"{number:.2e}"
-    decimals = 0 if size >= 10_000 else 1 if size >= 1000 else 2 if size >= 10 else 3
-    return f"{number:.{decimals}f}"
-
-
-def sparkline(values: Floats, width: int) -> str:
-    """The last `width` values as bars between their smallest and largest; a blank where one is missing."""
-    shown = values[-width:]
-    finite = shown[np.isfinite(shown)]
-    if not finite.size:
-        return " " * width
-    low, span = finite.min(), np.ptp(finite)
-    bars = "".join(
-        _BARS[1 + round(float((value - low) / span) * 7) if span else 4] if math.isfinite(value) else " "
-        for value in shown
-    )
-    return bars.rjust(width)
 
 
 def plot(history: History, width: int, height: int) -> list[Text]:

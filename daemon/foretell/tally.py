@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from foretell.latency import LatencyHistogram
 from foretell.wire import Flag, ForecastBatch
 
 MAX_STREAMS = 1000
@@ -21,31 +22,8 @@ HISTORY_FRAMES = 240
 
 _BAND_LEVELS = (0.05, 0.95)  # the two quantiles whose distance is the 90 % band
 
-# Edges 1 % apart from 1 us to 100 s: a percentile read from them is true to 1 %.
-_LATENCY_EDGES_NS = np.geomspace(1e3, 1e11, 1853)
-
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
-
-
-class LatencyHistogram:
-    """Latencies of a whole run in bounded memory; percentiles true to 1 % between 1 us and 100 s."""
-
-    def __init__(self) -> None:
-        self._counts = np.zeros(_LATENCY_EDGES_NS.size + 1, dtype=np.int64)
-
-    def add(self, latency_ns: Rows) -> None:
-        """Count latencies, int64 [n]."""
-        buckets = np.searchsorted(_LATENCY_EDGES_NS, latency_ns)
-        self._counts += np.bincount(buckets, minlength=self._counts.size)
-
-    def percentile_ns(self, percent: float) -> float | None:
-        """The smallest edge below which at least so many percent lie; None before the first latency."""
-        cumulated = np.cumsum(self._counts)
-        if cumulated[-1] == 0:
-            return None
-        bucket = int(np.searchsorted(cumulated, np.ceil(cumulated[-1] * percent / 100)))
-        return float(_LATENCY_EDGES_NS[min(bucket, _LATENCY_EDGES_NS.size - 1)])
 
 
 @dataclass(frozen=True, slots=True)

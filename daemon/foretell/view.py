@@ -18,9 +18,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from foretell.plot import BAND_STYLE, FORECAST_STYLE, VALUE_STYLE, format_number, plot, sparkline
+from foretell.formats import describe_flags, format_duration, format_number, format_ratio, sparkline
+from foretell.plot import BAND_STYLE, FORECAST_STYLE, VALUE_STYLE, plot
 from foretell.tally import StreamState, Tally
-from foretell.wire import Flag
 
 REFRESH_S = 0.125
 PLAIN_LINE_S = 1.0
@@ -139,21 +139,6 @@ def draw(tally: Tally, scene: Scene, rate: float | None, width: int, height: int
     return Group(*parts)
 
 
-def format_duration(duration_ns: float | None) -> str:
-    """Nanoseconds in the unit that reads best."""
-    if duration_ns is None:
-        return "–"
-    for unit, size in (("s", 1e9), ("ms", 1e6)):
-        if duration_ns >= size:
-            return f"{duration_ns / size:.3g} {unit}"
-    return f"{duration_ns / 1e3:.3g} µs"
-
-
-def format_ratio(relative_mae: float | None) -> str:
-    """Error against persistence: `×0.83` is an error of 83 % of persistence's."""
-    return "–" if relative_mae is None else f"×{relative_mae:.2f}"
-
-
 def _totals(tally: Tally, rate: float | None) -> list[str]:
     streams = f"{len(tally.streams):,}" + ("+" if tally.num_untracked else "")
     p50, p99 = tally.latency.percentile_ns(50), tally.latency.percentile_ns(99)
@@ -238,11 +223,6 @@ def _cells(
         cells.append(Text(sparkline(history.value, _SPARKLINE_CELLS), style=f"dim {VALUE_STYLE}"))
     cells.append(Text(describe_flags(state.flags) if is_first else "", style="yellow"))
     return cells
-
-
-def describe_flags(flags: Flag) -> str:
-    """The flags of a forecast by name, in lower case."""
-    return " ".join(flag.name.lower() for flag in Flag if flag in flags and flag.name)
 
 
 def _plot_panel(tally: Tally, scene: Scene, name: bytes, width: int, height: int) -> RenderableType:
