@@ -40,7 +40,7 @@ class EndpointError(ForetellError):
 
 
 class RecordingError(ForetellError):
-    """A recording cannot be read or replayed. Raised before anything is sent; names the file, the line and the fault."""
+    """A recording cannot be read or replayed. Raised before anything is sent; names file, line and fault."""
 
     exit_code = 65
 
