@@ -9,13 +9,18 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from foretell.config import load_config
 from foretell.errors import ConfigError, EndpointError
+from foretell.observe import ModelFacts, Observer
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNIT = CONFIGS / "systemd" / "foretell.service"
@@ -45,6 +50,19 @@ def queries() -> list[str]:
     """Every query of the dashboard, its variables filled in."""
     exprs = [target["expr"] for panel in PANELS for target in panel["targets"]]
     return [expr.replace("$__rate_interval", "5m").replace("$instance", ".*") for expr in exprs]
+
+
+def rendered_metrics() -> dict[str, set[str]]:
+    """The names of all samples that a daemon exposes after its model is loaded, each with its labels."""
+    observer = Observer(structlog.wrap_logger(structlog.ReturnLogger()), capacity=1)
+    observer.model_loaded(ModelFacts(**{field.name: field.name for field in fields(ModelFacts)}))
+    families = text_string_to_metric_families(generate_latest(observer.registry).decode())
+    return {sample.name: set(sample.labels) for family in families for sample in family.samples}
+
+
+def metrics_in(expr: str) -> set[str]:
+    """The metrics of a daemon that a query names."""
+    return set(re.findall(r"\b(?:foretell|process|python)_\w+", expr))
 
 
 def unit_settings() -> dict[str, list[str]]:
@@ -132,6 +150,26 @@ def test_prometheus_accepts_every_query(tmp_path: Path) -> None:
     file = tmp_path / "queries.yml"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     run(tool("promtool"), "check", "rules", "--lint=none", file)
+
+
+@each_panel
+def test_a_panel_shows_what_a_daemon_exposes(panel: dict[str, Any]) -> None:
+    """Every query of a panel names metrics that a daemon exposes, and every legend labels that they have."""
+    exposed = rendered_metrics()
+    for target in panel["targets"]:
+        metrics = metrics_in(target["expr"])
+        assert metrics - exposed.keys() == set()
+        assert metrics or 'up{job="foretell"' in target["expr"]
+        labels = {"instance", "job"}.union(*(exposed[metric] for metric in metrics))
+        assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) - labels == set()
+
+
+def test_alerts_watch_what_a_daemon_exposes() -> None:
+    """Every metric that the alerts name is one that a daemon exposes; their texts name histograms as a whole."""
+    exposed = {name.removesuffix(suffix) for name in rendered_metrics() for suffix in ("", "_bucket")}
+    metrics = metrics_in(ALERTS.read_text())
+    assert "foretell_frames_received_total" in metrics
+    assert metrics - exposed == set()
 
 
 @each_panel
