@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 import numpy as np
@@ -75,8 +74,7 @@ _decode_forecast_header = msgspec.json.Decoder(_ForecastHeader).decode
 _encode_header = msgspec.json.Encoder().encode  # writes NaN as null
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayFrames:
+class ArrayFrames(NamedTuple):
     """One message's frames: `rows` of `num_channels`, the first numbered `frame` (None: unnumbered)."""
 
     name: bytes

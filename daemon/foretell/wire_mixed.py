@@ -50,28 +50,43 @@ class _Placed:
     place: NDArray[np.int64]  # [n]
 
 
+class _Groups(dict[int, _Group]):
+    """The groups by their channel count, each made when first asked for."""
+
+    def __missing__(self, num_channels: int) -> _Group:
+        group = self[num_channels] = _Group(num_channels, frame_dtype(num_channels).itemsize)
+        return group
+
+
+class _Verdicts(dict[bytes, _Group | Refusal]):
+    """Where a packed part belongs by its head alone: of heads there are few, of parts thousands."""
+
+    def __init__(self, groups: _Groups, max_channels: int) -> None:
+        super().__init__()
+        self._groups = groups
+        self._max_channels = max_channels
+
+    def __missing__(self, head: bytes) -> _Group | Refusal:
+        num_channels = channels_of(head)
+        verdict: _Group | Refusal
+        if num_channels is None:
+            verdict = Refusal.MALFORMED
+        elif num_channels > self._max_channels:
+            verdict = Refusal.OVERSIZE
+        else:
+            verdict = self._groups[num_channels]
+        self[head] = verdict
+        return verdict
+
+
 def _group_by_channels(
     bodies: Sequence[bytes | Array], arrival_ns: int, max_channels: int, refused: Counter[Refusal]
 ) -> list[_Group]:
-    groups: dict[int, _Group] = {}
-
-    def group_of(num_channels: int) -> _Group:
-        if num_channels not in groups:
-            groups[num_channels] = _Group(num_channels, frame_dtype(num_channels).itemsize)
-        return groups[num_channels]
-
-    verdicts: dict[bytes, _Group | Refusal] = {}  # by head: there are few, and thousands of parts
+    groups = _Groups()
+    verdicts = _Verdicts(groups, max_channels)
     for place, body in enumerate(bodies):
         if isinstance(body, bytes):
-            head = body[:HEAD_BYTES]
-            verdict = verdicts.get(head)
-            if verdict is None:
-                num_channels = channels_of(head)
-                if num_channels is None:
-                    verdict = Refusal.MALFORMED
-                else:
-                    verdict = Refusal.OVERSIZE if num_channels > max_channels else group_of(num_channels)
-                verdicts[head] = verdict
+            verdict = verdicts[body[:HEAD_BYTES]]
             if isinstance(verdict, Refusal):
                 refused[verdict] += 1
             elif len(body) % verdict.record_bytes:
@@ -84,7 +99,7 @@ def _group_by_channels(
             if isinstance(frames, Refusal):
                 refused[frames] += 1
             else:
-                group = group_of(frames.num_channels)
+                group = groups[frames.num_channels]
                 group.arrays.append(frames)
                 group.array_places.append(place)
     return list(groups.values())
@@ -95,8 +110,11 @@ def _decode_group(group: _Group, arrival_ns: int, refused: Counter[Refusal]) -> 
     packed = _decode_parts(group, arrival_ns, refused) if group.parts else None
     if not group.arrays:
         return packed
-    num_rows = [frames.rows for frames in group.arrays]
-    arrays = _Placed(wire_array.columns_of(group.arrays), np.repeat(group.array_places, num_rows))
+    batch = wire_array.columns_of(group.arrays)
+    place = np.array(group.array_places)
+    if len(place) < len(batch.names):
+        place = place.repeat([frames.rows for frames in group.arrays])
+    arrays = _Placed(batch, place)
     if packed is None:
         return arrays
     both = _Placed(_concatenate(packed.batch, arrays.batch), np.concatenate([packed.place, arrays.place]))
@@ -107,7 +125,9 @@ def _decode_group(group: _Group, arrival_ns: int, refused: Counter[Refusal]) -> 
 def _decode_parts(group: _Group, arrival_ns: int, refused: Counter[Refusal]) -> _Placed | None:
     """The records of the group's sound parts; one malformed record refuses its part."""
     records = read_records(group.parts, group.num_channels)
-    part = np.repeat(np.arange(len(group.parts)), [len(part) // group.record_bytes for part in group.parts])
+    part = np.arange(len(group.parts))
+    if len(part) < len(records):
+        part = part.repeat(np.array(list(map(len, group.parts))) // group.record_bytes)
     malformed = find_malformed(records, group.num_channels)
     if malformed is not None:
         bad_parts = np.unique(part[malformed])
@@ -125,6 +145,8 @@ def _keep_order(placed: list[_Placed]) -> list[FrameBatch]:
     A stream of one channel count is in one of them alone. One that changes back to an earlier batch's count waits for
     the next layer of batches, so that the others' batches stay whole.
     """
+    if len(placed) < 2:
+        return [frames.batch for frames in placed]
     names = [name for frames in placed for name in frames.batch.names]
     if len(set(names)) == sum(len(set(frames.batch.names)) for frames in placed):
         return [frames.batch for frames in placed]
