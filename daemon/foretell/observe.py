@@ -1,0 +1,252 @@
+"""What can be seen of the daemon from outside: every metric, every line of the log, and whether it is ready.
+
+The loop tells the `Observer` once a batch what became of it, in a few locked sections of some microseconds, so that at
+every scrape `received = accepted + refused` and `accepted = published + pending`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from platform import python_version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from foretell import __version__
+from foretell.events import Event, EventLog, present
+from foretell.instruments import Durations, Instruments
+from foretell.serve import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from structlog.typing import FilteringBoundLogger
+
+    from foretell.admit import Admission, EvictReason
+    from foretell.connections import ConnectionChanges
+    from foretell.order import ResetReason
+    from foretell.wire import Refusal
+
+_MAX_AGE_NS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is said of the model; the fields are the labels of `foretell_model_info`.
+
+    source: `builtin` or the file; fingerprint: the 16 hex digits that forecasts carry; kernel: what steps it.
+    """
+
+    source: str
+    fingerprint: str
+    channels: str
+    layers: str
+    hidden_size: str
+    quantiles: str
+    kernel: str
+
+
+class Observer:
+    """Takes in what happens and shows it: counts, lines, readiness. One thread tells, any may scrape.
+
+    capacity: the most streams at a time. clock: monotonic, in ns.
+    """
+
+    def __init__(
+        self, log: FilteringBoundLogger, *, capacity: int, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.log = log
+        self._metrics = metrics = Instruments()
+        self._lock = metrics.lock
+        self._events = EventLog(log, metrics.events, clock)
+        self._latency, self._age, self._batch = metrics.latency.of(), metrics.age.of(), metrics.batch.of()
+        self._stages = [metrics.stages.of(phase) for phase in Durations._fields]
+        self._versions = {"foretell": __version__, "Python": python_version(), "torch": version("torch")}
+        metrics.build.facts = dict(zip(("version", "python", "torch"), self._versions.values(), strict=True))
+        metrics.capacity.value = capacity
+        self.registry = CollectorRegistry()
+        self.registry.register(metrics)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._clock = clock
+        self._started_ns = clock()
+        self._facts: dict[str, str] = {}
+        self._readiness = (False, "starting")
+
+    # -- the life of the daemon
+
+    def starting(self) -> None:
+        """The settings are read; what takes time begins."""
+        self.log.info("starting", **self._metrics.build.facts)
+
+    def model_loaded(self, model: ModelFacts) -> None:
+        """The model is read and warmed up."""
+        labels = asdict(model)
+        with self._lock:
+            self._metrics.model.facts = labels
+            self._facts["model"] = (
+                f"{model.source} ({model.fingerprint}): {model.channels}, {model.layers} layers of "
+                f"{model.hidden_size}, stepped by {model.kernel}"
+            )
+        self.log.info("model_loaded", **labels)
+
+    def ready(self, inputs: Sequence[str], output: str) -> None:
+        """The sockets are open at these endpoints and the loop begins to turn."""
+        with self._lock:
+            self._facts |= {"input": ", ".join(inputs), "output": output}
+            self._readiness = (True, "ready")
+        self.log.info("ready", inputs=list(inputs), output=output)
+
+    def stopping(self, reason: str) -> None:
+        """No more frames are received, because of `reason`."""
+        self._readiness = (False, f"stopping: {reason}")
+        self.log.info("stopping", reason=reason)
+
+    def stopped(self) -> None:
+        """Everything is published that will be."""
+        self._events.tell_all()
+        num_received, num_published = self._metrics.received.total, self._metrics.published.total
+        self.log.info("stopped", num_received=num_received, num_published=num_published)
+
+    def failed(self, error: BaseException) -> None:
+        """A fault of our own ends the daemon; it is logged with its traceback."""
+        self._readiness = (False, "failed")
+        self._events.tell_all()
+        self.log.error("failed", exc_info=error)
+
+    def status(self) -> Status:
+        """Whether the daemon is ready and what it is running. Any thread may ask."""
+        metrics = self._metrics
+        up_s = (self._clock() - self._started_ns) // 10**9
+        with self._lock:
+            facts = {
+                "version": ", ".join(f"{name} {number}" for name, number in self._versions.items()),
+                **self._facts,
+                "streams": f"{metrics.streams.value:,} of at most {metrics.capacity.value:,}",
+                "frames received": f"{metrics.received.total:,}",
+                "frames refused": f"{metrics.events[Event.FRAMES_REFUSED].total:,}",
+                "forecasts published": f"{metrics.published.total:,}",
+                "up for": _format_s(up_s),
+            }
+            return Status(*self._readiness, facts)
+
+    # -- the path of a batch
+
+    def refused(self, refused: Mapping[Refusal, int]) -> None:
+        """Frames were refused before they came to admission."""
+        reasons = present(refused)
+        if not reasons:
+            return
+        with self._lock:
+            self._refuse(reasons)
+        for reason, num in reasons:
+            self._events.tell(Event.FRAMES_REFUSED, num, reason)
+
+    def admitted(self, admission: Admission, num_streams: int, now_ns: int) -> None:
+        """A batch, or a part of one, was judged at `now_ns` (UTC epoch), which left `num_streams` with a slot."""
+        metrics = self._metrics
+        num_accepted = admission.num_accepted
+        refused = present(admission.refused)
+        events = _events(admission)
+        with self._lock:
+            self._refuse(refused)
+            metrics.received.add(num_accepted)
+            metrics.accepted.add(num_accepted)
+            metrics.pending.value += num_accepted
+            metrics.streams.value = num_streams
+            if num_accepted:
+                metrics.last_frame.value = now_ns
+            for event, num, reason in events:
+                self._events.count(event, num, reason)
+        for reason, num in refused:
+            self._events.tell(Event.FRAMES_REFUSED, num, reason)
+        for event, num, reason in events:
+            self._events.tell(event, num, reason)
+
+    def states_reset(self, reason: ResetReason, num: int) -> None:
+        """States began anew for a reason that only stepping shows."""
+        with self._lock:
+            self._events.count(Event.STATES_RESET, num, reason)
+        self._events.tell(Event.STATES_RESET, num, reason)
+
+    def published(self, timestamp_ns: NDArray[np.int64], latency_ns: int, now_ns: int) -> None:
+        """The forecasts after n accepted frames were sent at `now_ns` (UTC epoch).
+
+        timestamp_ns: i64[n], of the frames. latency_ns: since their receipt.
+        """
+        metrics = self._metrics
+        num_frames = timestamp_ns.size
+        age_ns = _ages(timestamp_ns, now_ns)
+        with self._lock:
+            metrics.published.add(num_frames)
+            metrics.pending.value -= num_frames
+            self._latency.observe(latency_ns, num_frames)
+            self._age.observe_array(age_ns)
+
+    def turned(self, num_frames: int, durations: Durations) -> None:
+        """A turn of the loop carried `num_frames`, refused ones included."""
+        with self._lock:
+            self._batch.observe(num_frames)
+            for stage, duration_ns in zip(self._stages, durations, strict=True):
+                stage.observe(duration_ns)
+            self._metrics.busy.add(sum(durations))
+
+    # -- beside the path
+
+    def streams_evicted(self, reason: EvictReason, num: int, num_streams: int) -> None:
+        """Streams lost their slot between batches, which left `num_streams` with one."""
+        with self._lock:
+            self._events.count(Event.STREAMS_EVICTED, num, reason)
+            self._metrics.streams.value = num_streams
+        self._events.tell(Event.STREAMS_EVICTED, num, reason)
+
+    def connections(self, changes: ConnectionChanges) -> None:
+        """Producers came or went."""
+        ended = present(changes.disconnects)
+        with self._lock:
+            self._metrics.connections.value = changes.num_connections
+            for reason, num in ended:
+                self._events.count(Event.INPUT_DISCONNECTED, num, reason)
+        for reason, num in ended:
+            self._events.tell(Event.INPUT_DISCONNECTED, num, reason)
+
+    def idle(self) -> None:
+        """The loop has nothing else to do: log repeats that were suppressed and whose time has come."""
+        self._events.tell_due()
+
+    def _refuse(self, reasons: Sequence[tuple[str, int]]) -> None:
+        for reason, num in reasons:
+            self._metrics.received.add(num)
+            self._events.count(Event.FRAMES_REFUSED, num, reason)
+
+
+def _events(admission: Admission) -> list[tuple[Event, int, str]]:
+    """What is told of a batch beside its refusals: event, number, reason."""
+    events = []
+    if admission.num_missed:
+        events.append((Event.FRAMES_MISSED, admission.num_missed, ""))
+    if admission.num_epochs:
+        events.append((Event.EPOCHS_BEGUN, admission.num_epochs, ""))
+    if admission.num_imputed:
+        events.append((Event.VALUES_IMPUTED, admission.num_imputed, ""))
+    events += [(Event.STATES_RESET, num, reason) for reason, num in present(admission.resets)]
+    events += [(Event.STREAMS_EVICTED, num, reason) for reason, num in present(admission.evicted)]
+    return events
+
+
+def _ages(timestamp_ns: NDArray[np.int64], now_ns: int) -> NDArray[np.int64]:
+    """How long before `now_ns` each timestamp lies, 0 for one that lies after it."""
+    # Limited before the subtraction, which would overflow for a time before 1735.
+    limited = np.minimum(np.maximum(timestamp_ns, now_ns - _MAX_AGE_NS), now_ns)
+    return now_ns - limited
+
+
+def _format_s(seconds: int) -> str:
+    days, rest = divmod(seconds, 86_400)
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} d {clock}" if days else clock
