@@ -98,7 +98,9 @@ class View:
             width, height = self._console.size
             self._live.update(draw(tally, self._scene, rate, width, height - 1), refresh=True)
         else:
-            self._console.print(plain_line(tally, rate), soft_wrap=True, highlight=False, markup=False)
+            # Past rich, which would turn a reader that has gone into an exit of its own.
+            self._console.file.write(f"{plain_line(tally, rate)}\n")
+            self._console.file.flush()
 
 
 def save_svg(path: Path, tally: Tally, scene: Scene, width: int = 110, height: int = 34) -> None:
