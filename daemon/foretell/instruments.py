@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import enum
 
 from foretell.events import Event
 from foretell.metrics import BATCH_BOUNDS, NS_PER_S, Counter, Gauge, Histogram, Info, MetricSet
 
 
-class Durations(NamedTuple):
-    """How long each phase of a turn took, in ns; the fields are the values of the `phase` label."""
+class Phase(enum.StrEnum):
+    """What a turn of the loop does, in this order; values of the `phase` label."""
 
-    receive: int
-    decode: int
-    admit: int
-    step: int
-    publish: int
+    RECEIVE = "receive"
+    DECODE = "decode"
+    ADMIT = "admit"
+    STEP = "step"
+    PUBLISH = "publish"
 
 
 class Instruments(MetricSet):
@@ -52,7 +52,7 @@ class Instruments(MetricSet):
         self.last_frame = add(
             Gauge(
                 "foretell_last_frame_timestamp_seconds",
-                "When a frame was last accepted, in UTC epoch seconds; 0 before the first.",
+                "When a forecast was last published, in UTC epoch seconds; 0 before the first.",
                 unit=NS_PER_S,
             )
         )
@@ -71,7 +71,7 @@ class Instruments(MetricSet):
                 "foretell_stage_duration_seconds",
                 "Time that a turn of the loop spent in each phase.",
                 label="phase",
-                values=Durations._fields,
+                values=[phase.value for phase in Phase],
             )
         )
         self.batch = add(

@@ -16,9 +16,11 @@ import numpy as np
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from foretell import __version__
+from foretell.admit import EvictReason
 from foretell.events import Event, EventLog, present
-from foretell.instruments import Durations, Instruments
+from foretell.instruments import Instruments, Phase
 from foretell.serve import Status
+from foretell.wire import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from structlog.typing import FilteringBoundLogger
 
-    from foretell.admit import Admission, EvictReason
+    from foretell.admit import Admission
     from foretell.connections import ConnectionChanges
     from foretell.order import ResetReason
-    from foretell.wire import Refusal
 
 _MAX_AGE_NS = 2**63 - 1
 
@@ -53,18 +54,23 @@ class ModelFacts:
 class Observer:
     """Takes in what happens and shows it: counts, lines, readiness. One thread tells, any may scrape.
 
-    capacity: the most streams at a time. clock: monotonic, in ns.
+    capacity: the most streams at a time. clock: monotonic, utc_clock: UTC epoch; both in ns.
     """
 
     def __init__(
-        self, log: FilteringBoundLogger, *, capacity: int, clock: Callable[[], int] = time.monotonic_ns
+        self,
+        log: FilteringBoundLogger,
+        *,
+        capacity: int,
+        clock: Callable[[], int] = time.monotonic_ns,
+        utc_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.log = log
         self._metrics = metrics = Instruments()
         self._lock = metrics.lock
         self._events = EventLog(log, metrics.events, clock)
         self._latency, self._age, self._batch = metrics.latency.of(), metrics.age.of(), metrics.batch.of()
-        self._stages = [metrics.stages.of(phase) for phase in Durations._fields]
+        self._stages = [metrics.stages.of(phase) for phase in Phase]
         self._versions = {"foretell": __version__, "Python": python_version(), "torch": version("torch")}
         metrics.build.facts = dict(zip(("version", "python", "torch"), self._versions.values(), strict=True))
         metrics.capacity.value = capacity
@@ -73,8 +79,9 @@ class Observer:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._clock = clock
+        self._clock, self._utc_clock = clock, utc_clock
         self._started_ns = clock()
+        self._num_received_before = 0  # the turn that is under way
         self._facts: dict[str, str] = {}
         self._readiness = (False, "starting")
 
@@ -82,6 +89,7 @@ class Observer:
 
     def starting(self) -> None:
         """The settings are read; what takes time begins."""
+        self._readiness = (False, "loading the model")
         self.log.info("starting", **self._metrics.build.facts)
 
     def model_loaded(self, model: ModelFacts) -> None:
@@ -89,6 +97,7 @@ class Observer:
         labels = asdict(model)
         with self._lock:
             self._metrics.model.facts = labels
+            self._readiness = (False, "opening the sockets")
             self._facts["model"] = (
                 f"{model.source} ({model.fingerprint}): {model.channels}, {model.layers} layers of "
                 f"{model.hidden_size}, stepped by {model.kernel}"
@@ -137,9 +146,11 @@ class Observer:
 
     # -- the path of a batch
 
-    def refused(self, refused: Mapping[Refusal, int]) -> None:
-        """Frames were refused before they came to admission."""
+    def decoded(self, refused: Mapping[Refusal, int], num_malformed: int) -> None:
+        """Messages were decoded, of which these were refused; `num_malformed` more were no messages at all."""
         reasons = present(refused)
+        if num_malformed:
+            reasons.append((Refusal.MALFORMED.value, num_malformed))
         if not reasons:
             return
         with self._lock:
@@ -147,8 +158,8 @@ class Observer:
         for reason, num in reasons:
             self._events.tell(Event.FRAMES_REFUSED, num, reason)
 
-    def admitted(self, admission: Admission, num_streams: int, now_ns: int) -> None:
-        """A batch, or a part of one, was judged at `now_ns` (UTC epoch), which left `num_streams` with a slot."""
+    def admitted(self, admission: Admission, num_streams: int) -> None:
+        """A batch, or a part of one, was judged, which left `num_streams` with a slot."""
         metrics = self._metrics
         num_accepted = admission.num_accepted
         refused = present(admission.refused)
@@ -159,8 +170,6 @@ class Observer:
             metrics.accepted.add(num_accepted)
             metrics.pending.value += num_accepted
             metrics.streams.value = num_streams
-            if num_accepted:
-                metrics.last_frame.value = now_ns
             for event, num, reason in events:
                 self._events.count(event, num, reason)
         for reason, num in refused:
@@ -168,42 +177,47 @@ class Observer:
         for event, num, reason in events:
             self._events.tell(event, num, reason)
 
-    def states_reset(self, reason: ResetReason, num: int) -> None:
+    def reset(self, reason: ResetReason, num: int) -> None:
         """States began anew for a reason that only stepping shows."""
         with self._lock:
             self._events.count(Event.STATES_RESET, num, reason)
         self._events.tell(Event.STATES_RESET, num, reason)
 
-    def published(self, timestamp_ns: NDArray[np.int64], latency_ns: int, now_ns: int) -> None:
-        """The forecasts after n accepted frames were sent at `now_ns` (UTC epoch).
+    def published(self, timestamp_ns: NDArray[np.int64], latency_ns: int) -> None:
+        """The forecasts after n accepted frames were sent just now.
 
         timestamp_ns: i64[n], of the frames. latency_ns: since their receipt.
         """
         metrics = self._metrics
         num_frames = timestamp_ns.size
+        now_ns = self._utc_clock()
         age_ns = _ages(timestamp_ns, now_ns)
         with self._lock:
             metrics.published.add(num_frames)
             metrics.pending.value -= num_frames
+            metrics.last_frame.value = now_ns
             self._latency.observe(latency_ns, num_frames)
             self._age.observe_array(age_ns)
 
-    def turned(self, num_frames: int, durations: Durations) -> None:
-        """A turn of the loop carried `num_frames`, refused ones included."""
+    def turned(self, busy_ns: int, phases_ns: Sequence[int]) -> None:
+        """A turn of the loop is over, which took `busy_ns`, and so much of it in each `Phase`, in their order."""
+        metrics = self._metrics
+        num_received = metrics.received.total
         with self._lock:
-            self._batch.observe(num_frames)
-            for stage, duration_ns in zip(self._stages, durations, strict=True):
-                stage.observe(duration_ns)
-            self._metrics.busy.add(sum(durations))
+            self._batch.observe(num_received - self._num_received_before)
+            for stage, phase_ns in zip(self._stages, phases_ns, strict=True):
+                stage.observe(phase_ns)
+            metrics.busy.add(busy_ns)
+        self._num_received_before = num_received
 
     # -- beside the path
 
-    def streams_evicted(self, reason: EvictReason, num: int, num_streams: int) -> None:
+    def evicted_idle(self, num: int, num_streams: int) -> None:
         """Streams lost their slot between batches, which left `num_streams` with one."""
         with self._lock:
-            self._events.count(Event.STREAMS_EVICTED, num, reason)
+            self._events.count(Event.STREAMS_EVICTED, num, EvictReason.IDLE)
             self._metrics.streams.value = num_streams
-        self._events.tell(Event.STREAMS_EVICTED, num, reason)
+        self._events.tell(Event.STREAMS_EVICTED, num, EvictReason.IDLE)
 
     def connections(self, changes: ConnectionChanges) -> None:
         """Producers came or went."""
