@@ -237,13 +237,13 @@ def decode_array_forecast(header: bytes, payload: bytes) -> tuple[ForecastBatch,
     try:
         head = _decode_forecast_header(header.decode())
         return _forecast_of(head, payload), np.array((head.latency_ns,), np.int64)
-    except (ValueError, RecursionError, OverflowError) as error:
+    except (ValueError, KeyError, OverflowError, RecursionError) as error:
         raise WireError(f"not an array-1.0 forecast: {error}") from error
 
 
 @np.errstate(over="ignore")  # what no float32 holds becomes infinite
 def _forecast_of(head: _ForecastHeader, payload: bytes) -> ForecastBatch:
-    """ValueError or OverflowError where the parts of a forecast do not fit together."""
+    """ValueError, KeyError or OverflowError where the parts of a forecast do not fit together."""
     num_steps, num_quantiles, num_channels = head.shape
     if head.htype not in (HTYPE, [HTYPE]) or head.kind != "forecast":
         raise ValueError(f"htype {head.htype}, kind {head.kind}")
