@@ -29,7 +29,7 @@ class Outcome:
 
     refused: Refusal | None = None
     number: int = 0
-    flags: Flag = Flag(0)
+    flags: int = 0
     num_fills: int = 0
     num_missed: int = 0
     is_new_epoch: bool = False

@@ -13,7 +13,7 @@ from foretell.admit import Admission, Admitter, EvictReason, Streams
 from foretell.config import OnEpoch, OnGap, OnLongGap, OnMissing, StreamsConfig, WhenFull
 from foretell.order import ResetReason
 from foretell.wire import Flag, FrameBatch, Refusal
-from tests.order_model import Outcome, ReferenceStream, Sent
+from order_model import Outcome, ReferenceStream, Sent
 
 ANY_WIDTH = Streams(num_channels=None, rows_a_channel=True, can_fill=True, warm_up=3, num_rows=400)
 VALUES = {"finite": 1.0, "missing": np.nan, "infinite": np.inf}
@@ -197,9 +197,9 @@ CONFIGS = st.builds(
 
 
 @settings(max_examples=400)
-@given(st.lists(FRAMES, min_size=1, max_size=60), CONFIGS, st.booleans(), st.data())
+@given(sent=st.lists(FRAMES, min_size=1, max_size=60), config=CONFIGS, can_fill=st.booleans(), data=st.data())
 def test_columns_judge_as_one_frame_at_a_time(
-    sent: list[Sent], config: StreamsConfig, can_fill: bool, data: st.DataObject
+    *, sent: list[Sent], config: StreamsConfig, can_fill: bool, data: st.DataObject
 ) -> None:
     """However frames are cut into batches, each gets the verdict, number, flags and fills of the plain rules."""
     streams = Streams(num_channels=None, rows_a_channel=True, can_fill=can_fill, warm_up=3, num_rows=400)
@@ -207,7 +207,9 @@ def test_columns_judge_as_one_frame_at_a_time(
     expected, references = [], {}
     for frame in sent:
         if frame.name not in references:
-            if frame.kind == "infinite" or (frame.kind == "missing" and config.on_missing is OnMissing.REFUSE):
+            if frame.kind == "infinite" or (
+                frame.kind == "missing" and config.on_missing is OnMissing.REFUSE
+            ):
                 is_infinite = frame.kind == "infinite"
                 expected.append(Outcome(refused=Refusal.NON_FINITE if is_infinite else Refusal.MISSING_VALUE))
                 continue
@@ -228,7 +230,9 @@ def _compare(admission: Admission, expected: list[Outcome]) -> None:
     assert admission.num_missed == sum(outcome.num_missed for outcome in expected)
     assert admission.num_epochs == sum(outcome.is_new_epoch for outcome in expected)
     good = [outcome for outcome in expected if not outcome.refused]
-    assert sum(admission.resets[reason] for reason in ResetReason) == sum(outcome.is_reset for outcome in good)
+    assert sum(admission.resets[reason] for reason in ResetReason) == sum(
+        outcome.is_reset for outcome in good
+    )
     if admission.accepted is None:
         assert not good
         return

@@ -21,7 +21,9 @@ class Template(torch.nn.Module):
         self.linear = torch.nn.Linear(hidden, outputs, bias=bool(lstm.get("bias", True)))
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"num_layers": 3, "dropout": 0}, {"bias": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_first": True}, {"num_layers": 3, "dropout": 0}, {"bias": False}]
+)
 def test_a_state_dict_becomes_a_joint_point_model(tmp_path: Path, options: dict[str, bool | int]) -> None:
     """Sizes are read off the weights, and the weights are the same."""
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ import torch
 
 from foretell.errors import ModelError
 from foretell.model import BUILTIN, FORMAT_VERSION, ModelSpec, load_model, save_model
-from tests.models import independent_spec, joint_spec, random_weights
+from small_models import independent_spec, joint_spec, random_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -34,10 +34,18 @@ def test_a_reused_slot_remembers_nothing() -> None:
     """What one stream leaves in the columns of its slot is not there for the next."""
     table = SlotTable(capacity=1, num_rows=1, max_rows_per_stream=1)
     slot = table.admit(b"a", 1, 1, now_ns=1)
-    for column in (table.frame, table.epoch, table.seen, table.count, table.num_unseen, table.run, table.run_frame):
+    for column in (
+        table.frame,
+        table.epoch,
+        table.seen,
+        table.count,
+        table.num_unseen,
+        table.run,
+        table.run_frame,
+    ):
         column[slot] = 9
-    for column in (table.started, table.has_missed, table.must_restart, table.is_steady):
-        column[slot] = True
+    for flag in (table.started, table.has_missed, table.must_restart, table.is_steady):
+        flag[slot] = True
     table.evict(slot)
     again = table.admit(b"b", 1, 1, now_ns=2)
     assert again == slot
@@ -112,7 +120,11 @@ def test_no_row_is_ever_held_twice(widths: list[int]) -> None:
             table.reseat(slot, width, width) if width % 2 else table.evict(slot)
         elif table.has_room(width):
             table.admit(name, width, width, number)
-        held = [row for slot in table.by_name.values() for row in table.rows[slot, : table.channels[slot]].tolist()]
+        held = [
+            row
+            for slot in table.by_name.values()
+            for row in table.rows[slot, : table.channels[slot]].tolist()
+        ]
         assert len(held) == len(set(held))
         assert all(0 <= row < 20 for row in held)
         assert np.all(table.channels >= 0)

@@ -14,8 +14,8 @@ from foretell.lstm import plain_lstm
 from foretell.model import ModelSpec
 from foretell.step import Stepped
 from foretell.wire import Flag
-from tests.models import independent_spec, joint_spec, model_of
-from tests.pipeline import Forecasts, Pipeline, frames_of
+from pipeline import Forecasts, Pipeline, frames_of
+from small_models import independent_spec, joint_spec, model_of
 
 CONFIG = StreamsConfig(capacity=40, max_channels=8)
 SPECS = {
@@ -35,9 +35,12 @@ def recording(seed: int, num_frames: int, num_channels: int, missing: float = 0.
     return values
 
 
-def alone(spec: str, recordings: dict[bytes, np.ndarray], numbers: dict[bytes, list[int]], horizon: int) -> Forecasts:
+def alone(
+    spec: str, recordings: dict[bytes, np.ndarray], numbers: dict[bytes, list[int]], horizon: int
+) -> Forecasts:
     """One stream after the other, frame by frame: no batch holds more than one frame."""
-    pipeline, forecasts = Pipeline(MODELS[spec], CONFIG, horizon), {}
+    pipeline = Pipeline(MODELS[spec], CONFIG, horizon)
+    forecasts: Forecasts = {}
     for name, values in recordings.items():
         batches = [frames_of([name], [numbers[name][i]], values[i : i + 1]) for i in range(len(values))]
         forecasts |= pipeline.forecasts(batches)
@@ -68,12 +71,16 @@ def test_batched_equals_alone(spec: str, data: st.DataObject) -> None:
     for name in queue:
         frames.append((name, taken[name]))
         taken[name] += 1
-    pipeline, together, start = Pipeline(MODELS[spec], CONFIG, horizon), {}, 0
+    pipeline = Pipeline(MODELS[spec], CONFIG, horizon)
+    together: Forecasts = {}
+    start = 0
     while start < len(frames):
         end = start + data.draw(st.integers(1, 30))
         part = frames[start:end]
         values = np.stack([recordings[name][i] for name, i in part])
-        together |= pipeline.forecasts([frames_of([n for n, _ in part], [numbers[n][i] for n, i in part], values)])
+        together |= pipeline.forecasts(
+            [frames_of([n for n, _ in part], [numbers[n][i] for n, i in part], values)]
+        )
         start = end
     assert together == alone(spec, recordings, numbers, horizon)
 
@@ -148,7 +155,10 @@ def test_a_missing_value_is_the_streams_own_forecast() -> None:
     gap = values[2:].copy()
     gap[0, 1] = np.nan
     completed = np.where(np.isnan(gap), forecast[0], gap)
-    (missing,), (whole,) = pipeline.feed(frames_of([b"a"], [2], gap)), told.feed(frames_of([b"a"], [2], completed))
+    (missing,), (whole,) = (
+        pipeline.feed(frames_of([b"a"], [2], gap)),
+        told.feed(frames_of([b"a"], [2], completed)),
+    )
     assert missing[2].tobytes() == whole[2].tobytes()
 
 

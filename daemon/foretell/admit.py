@@ -16,8 +16,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foretell.config import OnMissing, StreamsConfig, WhenFull
-from foretell.order import ACCEPTED, CODE, REFUSALS, OrderPolicy, ResetReason, judge_round
-from foretell.rounds import Grouped, Steps, group_by_stream, is_ascending, lay_out, of_same_streams, rank_in_stream, split_rounds
+from foretell.order import ACCEPTED, CODE, REFUSALS, OrderPolicy, ResetReason, Round, judge_round
+from foretell.rounds import (
+    Grouped,
+    Steps,
+    group_by_stream,
+    is_ascending,
+    lay_out,
+    of_same_streams,
+    rank_in_stream,
+    split_rounds,
+)
 from foretell.slots import NOBODY, SlotTable
 from foretell.wire import Flag, FrameBatch, Refusal, is_valid_name
 
@@ -82,6 +91,7 @@ class Admission:
 
     @property
     def num_accepted(self) -> int:
+        """How many frames were accepted."""
         return 0 if self.accepted is None else len(self.accepted.names)
 
 
@@ -230,7 +240,7 @@ class Admitter:
         admission: Admission,
     ) -> Grouped:
         """Judge the order of the frames at `seated`; the accepted ones."""
-        table = self.table
+        table, num_channels = self.table, batch.values.shape[1]
         at, rank = group_by_stream(slot, seated)
         seat, frame, epoch, unnumbered = slot[at], batch.frame[at], batch.epoch[at], batch.unnumbered[at]
         last = table.frame[seat]
@@ -238,7 +248,7 @@ class Admitter:
         is_next = (
             table.is_steady[seat]
             & (number > last)  # after the largest number comes none
-            & (table.channels[seat] == batch.values.shape[1])
+            & (table.channels[seat] == num_channels)
             & (table.epoch[seat] == epoch)
             & ((frame == number) | unnumbered)
         )
@@ -257,10 +267,8 @@ class Admitter:
             num_fills, verdict_at = np.zeros(at.size, np.int64), np.zeros(at.size, np.uint8)
             for part in split_rounds(np.flatnonzero(is_odd), rank):
                 codes = np.zeros(part.size, np.uint8) if unusable_at is None else unusable_at[part]
-                judged = judge_round(
-                    table, self._policy, seat[part], frame[part], epoch[part], unnumbered[part], codes,
-                    batch.values.shape[1], lambda s: self._reseat(s, batch.values.shape[1]),
-                )  # fmt: skip
+                sent = Round(seat[part], frame[part], epoch[part], unnumbered[part], codes, num_channels)
+                judged = judge_round(table, self._policy, sent, self._reseat)
                 verdict_at[part], number[part], seen[part] = judged.verdict, judged.number, judged.seen
                 begins[part], num_fills[part], has_gap[part] = judged.begins, judged.num_fills, judged.has_gap
                 admission.num_missed += judged.num_missed
@@ -269,7 +277,13 @@ class Admitter:
             verdict[at] = verdict_at
             keep = verdict_at == ACCEPTED
             if not keep.all():
-                at, seat, number, seen, unnumbered = at[keep], seat[keep], number[keep], seen[keep], unnumbered[keep]
+                at, seat, number, seen, unnumbered = (
+                    at[keep],
+                    seat[keep],
+                    number[keep],
+                    seen[keep],
+                    unnumbered[keep],
+                )
                 begins, num_fills, has_gap = begins[keep], num_fills[keep], has_gap[keep]
                 rank = rank_in_stream(seat)
         flags = self._flags(seen, unnumbered, begins, has_gap)

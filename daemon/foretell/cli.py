@@ -105,13 +105,13 @@ def _add_run(commands: _Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from foretell.config import load_config
+    from foretell.stop import StopSignals
 
-    config = load_config(
-        arguments.config, arguments.overrides, os.environ
-    )  # before the second that torch takes
-    from foretell.loop import run
+    config = load_config(arguments.config, arguments.overrides, os.environ)
+    with StopSignals() as stop:  # before the second that torch takes
+        from foretell.run import run
 
-    return run(config)
+        return run(config, stop)
 
 
 def _add_check_config(commands: _Commands) -> None:

@@ -50,10 +50,14 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: not a state dict of tensors saved by torch.save: {reason}") from error
     if not isinstance(contents, dict) or not contents:
-        raise ModelError(f"{path}: holds a {type(contents).__name__}; allowed is a state dict (torch.save(model.state_dict()))")
+        raise ModelError(
+            f"{path}: holds a {type(contents).__name__}; allowed is a state dict (torch.save(model.state_dict()))"
+        )
     for name, tensor in contents.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise ModelError(f"{path}: {name!r} is no tensor; allowed is the state dict alone, not a checkpoint around it")
+            raise ModelError(
+                f"{path}: {name!r} is no tensor; allowed is the state dict alone, not a checkpoint around it"
+            )
     return contents
 
 
@@ -64,7 +68,9 @@ def _check_names(weights: Mapping[str, torch.Tensor], path: Path) -> None:
         if "weight_hr" in name:
             raise ModelError(f"{path}: an LSTM with projections (proj_size) is not supported")
         if not _WEIGHT.fullmatch(name):
-            raise ModelError(f"{path}: unexpected tensor {name}; allowed are lstm.* and linear.* of the plain template")
+            raise ModelError(
+                f"{path}: unexpected tensor {name}; allowed are lstm.* and linear.* of the plain template"
+            )
 
 
 def _infer_spec(weights: Mapping[str, torch.Tensor], path: Path) -> ModelSpec:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -39,7 +38,9 @@ _Level = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
 class Channels(enum.StrEnum):
     """How a frame's channels enter the LSTM."""
 
-    INDEPENDENT = "independent"  # every channel is a row of its own with shared weights: any number of channels
+    INDEPENDENT = (
+        "independent"  # every channel is a row of its own with shared weights: any number of channels
+    )
     JOINT = "joint"  # the channels enter together, one row a stream: a fixed number of channels
 
 
@@ -115,7 +116,7 @@ def save_model(path: Path, spec: ModelSpec, weights: Mapping[str, torch.Tensor])
     temporary = path.with_name(path.name + ".partial")
     try:
         temporary.write_bytes(contents)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -143,10 +144,18 @@ def _read_file(path: str) -> bytes:
             return resources.files("foretell").joinpath("models", "builtin.safetensors").read_bytes()
         file = Path(path)
         if not file.is_file():
-            what = "is a folder" if file.is_dir() else "does not exist" if not file.exists() else "is no regular file"
+            what = (
+                "is a folder"
+                if file.is_dir()
+                else "does not exist"
+                if not file.exists()
+                else "is no regular file"
+            )
             raise ModelError(f'{path}: {what}; model.path is a safetensors file or "{BUILTIN}"')
         if file.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"{path}: larger than {MAX_FILE_BYTES} bytes, the most that a model file may have")
+            raise ModelError(
+                f"{path}: larger than {MAX_FILE_BYTES} bytes, the most that a model file may have"
+            )
         return file.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
@@ -172,7 +181,9 @@ def _read_spec(contents: bytes, path: str) -> ModelSpec:
         metadata = json.loads(text)
         version = metadata.pop("format_version", None)
         if version != FORMAT_VERSION:
-            raise ModelError(f"{path}: model format version {version!r}; this version of foretell reads {FORMAT_VERSION}")
+            raise ModelError(
+                f"{path}: model format version {version!r}; this version of foretell reads {FORMAT_VERSION}"
+            )
         spec = msgspec.convert(metadata, ModelSpec)
     except (ValueError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise ModelError(f"{path}: its metadata `foretell` is wrong: {error}") from error
@@ -183,14 +194,18 @@ def _read_spec(contents: bytes, path: str) -> ModelSpec:
 def _check_spec(spec: ModelSpec, path: str) -> None:
     levels = spec.quantiles
     if list(levels) != sorted(set(levels)) or MEDIAN not in levels or len(levels) > 99:
-        raise ModelError(f"{path}: quantiles are {levels}; allowed are 1 to 99 ascending levels with {MEDIAN} among them")
+        raise ModelError(
+            f"{path}: quantiles are {levels}; allowed are 1 to 99 ascending levels with {MEDIAN} among them"
+        )
     if spec.channels is Channels.INDEPENDENT and (spec.input_channels, spec.output_channels) != (1, 1):
         raise ModelError(f"{path}: an independent model has 1 input and 1 output channel")
     if spec.normalizer is not None and not spec.outputs_are_inputs:
         raise ModelError(f"{path}: a model with a normaliser has as many output as input channels")
     features = 1 if spec.normalizer is None else Normalizer(spec.normalizer).num_features
     if spec.input_size != spec.input_channels * features:
-        raise ModelError(f"{path}: input_size is {spec.input_size}; {spec.input_channels} channels need {features} each")
+        raise ModelError(
+            f"{path}: input_size is {spec.input_size}; {spec.input_channels} channels need {features} each"
+        )
 
 
 def _check_weights(spec: ModelSpec, weights: Mapping[str, torch.Tensor], path: str) -> None:
@@ -202,8 +217,12 @@ def _check_weights(spec: ModelSpec, weights: Mapping[str, torch.Tensor], path: s
     for name, shape in shapes.items():
         tensor = weights[name]
         if tuple(tensor.shape) != shape:
-            raise ModelError(f"{path}: {name} has the shape {list(tensor.shape)}; its specification says {list(shape)}")
+            raise ModelError(
+                f"{path}: {name} has the shape {list(tensor.shape)}; its specification says {list(shape)}"
+            )
         if tensor.dtype != torch.float32:
-            raise ModelError(f"{path}: {name} is {str(tensor.dtype).removeprefix('torch.')}; allowed is float32")
+            raise ModelError(
+                f"{path}: {name} is {str(tensor.dtype).removeprefix('torch.')}; allowed is float32"
+            )
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name} has a value that is not finite")

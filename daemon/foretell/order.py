@@ -72,22 +72,29 @@ class Judged:
     resets: dict[ResetReason, int]
 
 
-def judge_round(
-    table: SlotTable,
-    policy: OrderPolicy,
-    slot: NDArray[np.int64],
-    frame: NDArray[np.uint64],
-    epoch: NDArray[np.uint32],
-    unnumbered: NDArray[np.bool_],
-    unusable: NDArray[np.uint8],
-    num_channels: int,
-    reseat: Callable[[int], bool],
-) -> Judged:
-    """Judge frames of `num_channels` channels, each of another stream, and bring the table up to date.
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Frames of `num_channels` channels, each of another stream; columns as in `FrameBatch`, with slot i64.
 
-    `unusable` is the code of a refusal for the frame's values, or 0: such a frame takes its number all the same.
-    `reseat(slot)` finds room for a stream that comes back with another number of channels.
+    unusable u8: the code of a refusal for the frame's values, or 0. Such a frame takes its number all the same.
     """
+
+    slot: NDArray[np.int64]
+    frame: NDArray[np.uint64]
+    epoch: NDArray[np.uint32]
+    unnumbered: NDArray[np.bool_]
+    unusable: NDArray[np.uint8]
+    num_channels: int
+
+
+def judge_round(
+    table: SlotTable, policy: OrderPolicy, sent: Round, reseat: Callable[[int, int], bool]
+) -> Judged:
+    """Judge a round and bring the table up to date.
+
+    `reseat(slot, num_channels)` finds room for a stream that comes back with another number of channels.
+    """
+    slot, frame, epoch, unnumbered = sent.slot, sent.frame, sent.epoch, sent.unnumbered
     started, last = table.started[slot], table.frame[slot]
     is_same = started & (epoch == table.epoch[slot])
     is_newer = started & (epoch > table.epoch[slot])
@@ -99,15 +106,15 @@ def judge_round(
     verdict = np.zeros(slot.size, np.uint8)
     verdict[is_repeat & ~restarts] = CODE[Refusal.DUPLICATE]
     verdict[(is_behind & ~restarts) | (started & ~is_same & ~is_newer)] = CODE[Refusal.LATE]
-    has_changed = started & (table.channels[slot] != num_channels)
+    has_changed = started & (table.channels[slot] != sent.num_channels)
     verdict[(verdict == ACCEPTED) & has_changed & ~is_first] = CODE[Refusal.WRONG_CHANNELS]
     in_order = verdict == ACCEPTED
-    verdict[in_order] = unusable[in_order]
+    verdict[in_order] = sent.unusable[in_order]
     for index in np.flatnonzero(has_changed & (verdict == ACCEPTED)).tolist():
-        if not reseat(int(slot[index])):
+        if not reseat(int(slot[index]), sent.num_channels):
             verdict[index] = CODE[Refusal.NO_SLOT]
     is_accepted = verdict == ACCEPTED
-    takes_number = is_accepted | (in_order & (unusable != ACCEPTED) & ~has_changed)
+    takes_number = is_accepted | (in_order & (sent.unusable != ACCEPTED) & ~has_changed)
 
     number = np.where(unnumbered, np.where(is_first, 0, last + 1), frame)
     gap = np.where(takes_number & ~is_first & ~unnumbered, frame - last - 1, 0).astype(np.uint64)
@@ -121,7 +128,11 @@ def judge_round(
     seen = np.where(begins, 0, table.seen[slot]) + 1
 
     taken = slot[takes_number]
-    table.frame[taken], table.epoch[taken], table.started[taken] = number[takes_number], epoch[takes_number], True
+    table.frame[taken], table.epoch[taken], table.started[taken] = (
+        number[takes_number],
+        epoch[takes_number],
+        True,
+    )
     table.num_unseen[taken] = np.where(is_accepted, 0, num_unseen + 1)[takes_number]
     table.has_missed[taken] = (has_missed & ~is_accepted)[takes_number]
     table.must_restart[taken] = (by_epoch & ~is_accepted)[takes_number]
@@ -156,13 +167,15 @@ def _count_runs(
     """Which frames of producers without epochs are taken as a new epoch's first; counts the runs that lead there."""
     run, previous = table.run[slot], table.run_frame[slot]
     ascends = is_stuck & (run > 0) & (frame > previous) & (frame - previous == 1)
-    restarts = ascends & (run >= policy.restart_after)
+    restarts: NDArray[np.bool_] = ascends & (run >= policy.restart_after)
     table.run[slot] = np.where(is_stuck & ~restarts, np.where(ascends, run + 1, 1), 0)
     table.run_frame[slot] = frame
     return restarts
 
 
-def _close_gaps(policy: OrderPolicy, num_unseen: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def _close_gaps(
+    policy: OrderPolicy, num_unseen: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """What the steps that a state did not see lead to: a reset, or a number of fills, or neither (carry)."""
     is_gap = num_unseen > 0
     none = np.zeros(num_unseen.size, np.int64)

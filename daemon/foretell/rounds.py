@@ -68,7 +68,7 @@ def group_by_stream(
 def rank_in_stream(seat: NDArray[np.int64]) -> NDArray[np.int64]:
     """Place of each element within its run of equal neighbours."""
     place = np.arange(seat.size)
-    is_start = np.append(True, seat[1:] != seat[:-1])[: seat.size]  # noqa: FBT003 - a value, not a flag
+    is_start = np.append(True, seat[1:] != seat[:-1])[: seat.size]
     return place - np.maximum.accumulate(np.where(is_start, place, 0))
 
 
@@ -94,7 +94,9 @@ def split_rounds(places: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDA
     return np.split(places[order], ends)
 
 
-def lay_out(frames: Grouped, rows: NDArray[np.int64], values: NDArray[np.float32], *, may_miss: bool) -> Steps:
+def lay_out(
+    frames: Grouped, rows: NDArray[np.int64], values: NDArray[np.float32], *, may_miss: bool
+) -> Steps:
     """The steps to make for `frames`, whose rows of state are `rows` [frames, rows a stream], in the order of rounds.
 
     `values` [batch, channels] are those of the whole batch; `may_miss` says that some may be NaN.
@@ -120,7 +122,7 @@ def lay_out(frames: Grouped, rows: NDArray[np.int64], values: NDArray[np.float32
     values = values[source_of]
     is_fill = None
     if num_fills is not None:
-        is_fill = np.append(source[1:] == source[:-1], False)[by_round]  # noqa: FBT003 - a value, not a flag
+        is_fill = np.append(source[1:] == source[:-1], False)[by_round]
         values[is_fill] = np.nan
     return Steps(
         rows=rows[source_of],

@@ -1,0 +1,165 @@
+"""`foretell run`: from settings to a running loop and back, in order, with an honest exit.
+
+HTTP comes first, so that readiness can say what is still missing; then the model, warmed up; the sockets last, so that
+no frame is taken before it can be stepped.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from foretell.admit import Admitter, Streams
+from foretell.arena import bytes_per_row, rows_per_stream
+from foretell.errors import ConfigError, ForetellError
+from foretell.log import open_log
+from foretell.loop import Loop
+from foretell.model import Channels, Model, load_model
+from foretell.observe import ModelFacts, Observer
+from foretell.serve import serve
+from foretell.service import ServiceManager
+from foretell.sockets import open_context
+from foretell.step import Engine
+
+if TYPE_CHECKING:
+    from foretell.config import Config
+    from foretell.stop import StopSignals
+
+_THREADED_HIDDEN_SIZE = 128
+"""From this hidden size on a step is large enough to gain from a second thread."""
+
+_FAULT_OF_OUR_OWN = 70
+
+
+def run(config: Config, stop: StopSignals) -> int:
+    """Be the daemon until `stop` is set; the exit status.
+
+    Raises ConfigError and EndpointError for what keeps it from starting. Any other exception is a fault of our own: it
+    is logged with its traceback, and the status is 70.
+    """
+    observer = Observer(open_log(config.log, sys.stderr), capacity=config.streams.capacity)
+    try:
+        _run(config, stop, observer)
+    except ForetellError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last resort of a process that nobody watches
+        observer.failed(error)
+        return _FAULT_OF_OUR_OWN
+    return 0
+
+
+def _run(config: Config, stop: StopSignals, observer: Observer) -> None:
+    manager = ServiceManager()
+    observer.starting()
+    with serve(config.metrics.endpoint, observer.registry, observer.status, observer.log) as server:
+        if server.endpoint:
+            observer.log.info("serving", endpoint=server.endpoint)
+        model = load_model(config.model.path)
+        check_together(config, model)
+        torch.set_num_threads(choose_num_threads(config, model))
+        num_rows = count_rows(config, model)
+        engine = Engine(model, num_rows, config.forecast.horizon)
+        if not stop.is_set:
+            engine.warm_up()
+        observer.model_loaded(describe_model(config, model, engine))
+        if stop.is_set:
+            return
+        with open_context() as context:
+            admitter = Admitter(config.streams, describe_streams(model, num_rows))
+            loop = Loop(config, model, context, engine=engine, admitter=admitter, observer=observer)
+            try:
+                _turn(loop, stop, observer, manager)
+            finally:
+                loop.close()
+        observer.stopped()
+
+
+def _turn(loop: Loop, stop: StopSignals, observer: Observer, manager: ServiceManager) -> None:
+    """Let the loop turn, and tell the service manager and the log how it goes."""
+    gc.collect()
+    gc.freeze()  # what lives until the exit need not be looked at by every collection
+    observer.ready(loop.receiver.endpoints, loop.publisher.endpoint)
+    manager.notify_ready(f"forecasting to {loop.publisher.endpoint}")
+    due_s = 0.0
+
+    def feed_watchdog() -> None:
+        nonlocal due_s
+        if manager.watchdog_interval_s is not None and time.monotonic() >= due_s:
+            due_s = time.monotonic() + manager.watchdog_interval_s
+            manager.notify_alive()
+
+    loop.run(stop, feed_watchdog)
+    observer.stopping(stop.name)
+    manager.notify_stopping(f"stopping: {stop.name}")
+
+
+def describe_model(config: Config, model: Model, engine: Engine) -> ModelFacts:
+    """What log and metrics say of the model."""
+    spec = model.spec
+    return ModelFacts(
+        source=config.model.path,
+        fingerprint=f"{model.fingerprint:016x}",
+        channels=spec.channels,
+        layers=str(spec.num_layers),
+        hidden_size=str(spec.hidden_size),
+        quantiles=",".join(f"{level:g}" for level in spec.quantiles),
+        kernel=engine.lstm.kernel,
+    )
+
+
+def choose_num_threads(config: Config, model: Model) -> int:
+    """Threads that step the model: as set, or one for small models, which only lose by more."""
+    if config.model.threads:
+        return config.model.threads
+    return (os.cpu_count() or 1) if model.spec.hidden_size >= _THREADED_HIDDEN_SIZE else 1
+
+
+def count_rows(config: Config, model: Model) -> int:
+    """Rows of state to reserve: for as many and as wide streams as are allowed, within `streams.max_state_bytes`.
+
+    Raises ConfigError where not even one frame of the model fits.
+    """
+    streams = config.streams
+    limit = streams.max_state_bytes or psutil.virtual_memory().total // 2
+    wanted = streams.capacity * rows_per_stream(model, streams.max_channels)
+    affordable = limit // bytes_per_row(model)
+    if affordable < 1:
+        raise ConfigError(
+            f"streams.max_state_bytes = {streams.max_state_bytes}: one state of this model takes "
+            f"{bytes_per_row(model)} bytes; allowed is that or more, or 0 for half of the memory"
+        )
+    return min(wanted, affordable)
+
+
+def check_together(config: Config, model: Model) -> None:
+    """Raise ConfigError for settings that do not go with the model."""
+    spec = model.spec
+    if config.forecast.horizon > 1 and not spec.outputs_are_inputs:
+        raise ConfigError(
+            f"forecast.horizon = {config.forecast.horizon}: the model has {spec.input_channels} inputs and "
+            f"{spec.output_channels} outputs, so it cannot go on from its own forecast; allowed is 1"
+        )
+    if spec.channels is Channels.JOINT and spec.input_channels > config.streams.max_channels:
+        raise ConfigError(
+            f"streams.max_channels = {config.streams.max_channels}: the model takes frames of "
+            f"{spec.input_channels} channels; allowed is that or more"
+        )
+
+
+def describe_streams(model: Model, num_rows: int) -> Streams:
+    """What admission needs to know of a model."""
+    spec = model.spec
+    is_independent = spec.channels is Channels.INDEPENDENT
+    return Streams(
+        num_channels=None if is_independent else spec.input_channels,
+        rows_a_channel=is_independent,
+        can_fill=spec.outputs_are_inputs,
+        warm_up=spec.warm_up,
+        num_rows=num_rows,
+    )
