@@ -46,7 +46,8 @@ def lane(*values: float) -> NDArray[np.float32]:
 def walk(num_frames: int, scale: float = 1.0, seed: int = 0) -> NDArray[np.float32]:
     """A random walk [frames, 1] whose steps have a mean absolute value of `scale`."""
     steps = np.random.default_rng(seed).normal(size=(num_frames, 1))
-    return (scale * steps.cumsum(axis=0) / np.sqrt(2 / np.pi)).astype(np.float32)
+    values: NDArray[np.float32] = (scale * steps.cumsum(axis=0) / np.sqrt(2 / np.pi)).astype(np.float32)
+    return values
 
 
 def same_bits(first: Advanced, second: Advanced) -> bool:

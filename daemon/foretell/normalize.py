@@ -67,7 +67,7 @@ class Normalizer:
 
     def __init__(self, spec: NormalizerSpec) -> None:
         half_lives = np.array([[spec.fast_half_life], [spec.slow_half_life]])
-        self._rate = (1.0 - 0.5 ** (1.0 / half_lives)).astype(np.float32)
+        self._rate: Floats = (1.0 - 0.5 ** (1.0 / half_lives)).astype(np.float32)
 
     def initial_state(self, num_lanes: int) -> Floats:
         """The state [S, n] of lanes that have seen nothing."""
@@ -87,15 +87,15 @@ class Normalizer:
     def _advance(self, state: Floats, values: Floats, observed: NDArray[np.bool_] | None) -> Advanced:
         old_weight = state[WEIGHT]
         has_past = old_weight[1] > 0.0
-        rate = self._rate if observed is None else self._rate * observed
+        rate = self._rate if observed is None else observed.astype(np.float32) * self._rate
         new = np.empty_like(state)
         new[LAST] = values
         weight = np.add(old_weight, rate * (1.0 - old_weight), out=new[WEIGHT])
         # Values are counted from the first on, changes from the second on: one frame behind, hence the old weight.
-        value_share = rate / np.maximum(weight, self._rate)
-        change_share = rate / np.maximum(old_weight, self._rate)
+        value_share: Floats = np.divide(rate, np.maximum(weight, self._rate))
+        change_share: Floats = np.divide(rate, np.maximum(old_weight, self._rate))
 
-        step = np.where(has_past, _limit(values - state[LAST], LARGEST), 0.0)
+        step = np.where(has_past, _limit(values - state[LAST], LARGEST), np.float32(0.0))
         smaller = np.minimum(np.abs(values), np.abs(state[LAST]))
         resolution = np.maximum(smaller * RESOLUTION, SMALLEST)
         change = _averaged(state[CHANGE], np.abs(step), change_share, resolution, new[CHANGE])

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from foretell.normalize import NUM_FEATURES, Normalizer, NormalizerSpec
+from foretell.normalize import NUM_FEATURES, Floats, Normalizer, NormalizerSpec
 from foretell.training.signals import Series
 
 FARTHEST_TARGET: Final = 64.0
@@ -23,20 +23,21 @@ class Examples:
     is_known bool [t, n], whether that value was observed.
     """
 
-    features: NDArray[np.float32]
-    base: NDArray[np.float32]
-    unit: NDArray[np.float32]
-    actual: NDArray[np.float32]
+    features: Floats
+    base: Floats
+    unit: Floats
+    actual: Floats
     is_known: NDArray[np.bool_]
 
     @property
-    def target(self) -> NDArray[np.float32]:
+    def target(self) -> Floats:
         """The change to the value that follows, in units, at most `FARTHEST_TARGET`."""
         with np.errstate(over="ignore"):
-            return np.clip((self.actual - self.base) / self.unit, -FARTHEST_TARGET, FARTHEST_TARGET)
+            change: Floats = (self.actual - self.base) / self.unit
+        return np.clip(change, -FARTHEST_TARGET, FARTHEST_TARGET)
 
     @property
-    def weight(self) -> NDArray[np.float32]:
+    def weight(self) -> Floats:
         """How much a frame counts in the loss.
 
         Halfway (by geometric mean) between counting all frames alike and counting errors in the signal's own units, as
@@ -44,7 +45,7 @@ class Examples:
         """
         steps = np.abs(self.actual - self.base) * self.is_known
         typical = np.maximum(steps.mean(axis=0, dtype=np.float64), 1e-30)
-        weight: NDArray[np.float32] = np.sqrt(np.clip(self.unit / typical, 0.0, 10.0)).astype(np.float32)
+        weight: Floats = np.sqrt(np.clip(self.unit / typical, 0.0, 10.0)).astype(np.float32)
         weight *= self.is_known
         weight[0] = 0.0
         return weight

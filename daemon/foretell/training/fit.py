@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,16 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         return self.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * min(1.0, block / self.num_blocks)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What one training step sees: whether its lanes are new, features [t, n, K], targets and weights [t, n]."""
+
+    is_new: bool
+    features: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+
+
 class Trainer:
     """A network on its way: `run_block` by `run_block` until `num_done` is the recipe's `num_blocks`."""
 
@@ -67,24 +78,33 @@ class Trainer:
         examples = make_examples(
             make_series(seed, recipe.signals_per_block, recipe.length), recipe.normalizer
         )
-        losses = []
         num_steps = math.ceil(recipe.signals_per_block / recipe.lanes) * math.ceil(
             (recipe.length - 1) / recipe.chunk
         )
+        losses = []
         state: State | None = None
-        for number, (is_new, features, target, weight) in enumerate(_chunks(examples, recipe)):
-            for group in self._optimizer.param_groups:
-                group["lr"] = recipe.learning_rate_at(self.num_done + number / num_steps)
-            outputs, state = self.network(features, None if is_new else state)
-            state = (state[0].detach(), state[1].detach())
-            loss = pinball_loss(outputs, target, weight, self._levels)
-            self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.largest_gradient)
-            self._optimizer.step()
-            losses.append(loss.item())
+        # Gradients fade on their way back through time; as subnormal numbers they would cost a hundred times as much.
+        torch.set_flush_denormal(True)
+        try:
+            for number, chunk in enumerate(_chunks(examples, recipe)):
+                for group in self._optimizer.param_groups:
+                    group["lr"] = recipe.learning_rate_at(self.num_done + number / num_steps)
+                loss, state = self._step(chunk, None if chunk.is_new else state)
+                losses.append(loss)
+        finally:
+            torch.set_flush_denormal(False)
         self.num_done += 1
         return float(np.mean(losses))
+
+    def _step(self, chunk: _Chunk, state: State | None) -> tuple[float, State]:
+        """One step of the optimizer; returns the loss before it and the state after the chunk, detached."""
+        outputs, (h, c) = self.network(chunk.features, state)
+        loss = pinball_loss(outputs, chunk.target, chunk.weight, self._levels)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.largest_gradient)
+        self._optimizer.step()
+        return loss.item(), (h.detach(), c.detach())
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, replacing `path` in one step."""
@@ -118,18 +138,14 @@ def pinball_loss(
     return (weight * pinball).sum() / weight.sum().clamp(min=1.0)
 
 
-def _chunks(
-    examples: Examples, recipe: Recipe
-) -> Iterator[tuple[bool, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Whether the lanes are new, features, targets and weights of every training step of a block."""
+def _chunks(examples: Examples, recipe: Recipe) -> Iterator[_Chunk]:
+    """The training steps of a block, in order."""
     target, weight = examples.target, examples.weight
     num_frames, num_lanes = target.shape
     for lane in range(0, num_lanes, recipe.lanes):
         for frame in range(0, num_frames, recipe.chunk):
             part = slice(frame, frame + recipe.chunk), slice(lane, lane + recipe.lanes)
-            yield (
-                frame == 0,
-                torch.from_numpy(np.ascontiguousarray(examples.features[part])),
-                torch.from_numpy(np.ascontiguousarray(target[part])),
-                torch.from_numpy(np.ascontiguousarray(weight[part])),
+            tensors = (
+                torch.from_numpy(np.ascontiguousarray(a[part])) for a in (examples.features, target, weight)
             )
+            yield _Chunk(frame == 0, *tensors)

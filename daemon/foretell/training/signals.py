@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Generator = np.random.Generator
 Signals = NDArray[np.float64]
 Component = Callable[[Generator, int, int], Signals]
+Fault = Callable[[Generator, Signals], Signals]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def _counts(rng: Generator, n: int, length: int) -> Signals:
 def _noise(rng: Generator, n: int, length: int) -> Signals:
     """White noise of unit scale: Gaussian or heavy-tailed, calm or in bursts."""
     tail = rng.choice([2.5, 4.0, 8.0, 1e6], n, p=[0.15, 0.25, 0.2, 0.4])
-    noise = rng.standard_t(tail, size=(length, n)) * np.sqrt(np.maximum(tail - 2.0, 0.5) / tail)
+    noise: Signals = rng.standard_t(tail, size=(length, n)) * np.sqrt(np.maximum(tail - 2.0, 0.5) / tail)
     bursts = np.exp(0.7 * _relaxing(rng, n, length, _log_uniform(rng, 10.0, 300.0, n)))
     return np.where(rng.random(n) < 0.3, noise * bursts, noise)
 
@@ -200,7 +201,8 @@ COMPONENTS: Final[dict[str, tuple[Component, float]]] = {
 def _spiked(rng: Generator, signals: Signals) -> Signals:
     length, n = signals.shape
     hits = rng.random((length, n)) < _log_uniform(rng, 1e-3, 0.03, n)
-    return signals + hits * rng.standard_t(3, size=(length, n)) * _log_uniform(rng, 1.0, 30.0, n)
+    heights = _log_uniform(rng, 1.0, 30.0, n)
+    return signals + hits * heights * rng.standard_t(3, size=(length, n))
 
 
 def _smoothed(rng: Generator, signals: Signals) -> Signals:
@@ -235,7 +237,7 @@ def _held_back(rng: Generator, signals: Signals) -> Signals:
     return _held(signals, reports)
 
 
-FAULTS: Final[tuple[tuple[Callable[[Generator, Signals], Signals], float], ...]] = (
+FAULTS: Final[tuple[tuple[Fault, float], ...]] = (
     (_smoothed, 0.12),
     (_shifted, 0.12),
     (_spiked, 0.12),
@@ -263,7 +265,8 @@ def _log_uniform(rng: Generator, low: float, high: float, n: int) -> NDArray[np.
 
 def _unit_spread(signals: Signals) -> Signals:
     spread = signals.std(axis=0)
-    return (signals - signals.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
+    unit: Signals = (signals - signals.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
+    return unit
 
 
 def _held(signals: Signals, updates: NDArray[np.bool_]) -> Signals:
