@@ -135,9 +135,8 @@ def _read_header(header: bytes) -> _FrameHeader | None:
 
 
 def _to_float32(payload: bytes, dtype: np.dtype[np.float32] | np.dtype[np.float64]) -> bytes:
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # what overflows becomes infinite, and is judged as such
+    # What overflows becomes infinite and is judged as such; a signalling NaN is a missing value like any other.
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.frombuffer(payload, dtype).astype(_WIRE_DTYPE).tobytes()
 
 

@@ -89,7 +89,7 @@ def channels_of(head: bytes) -> int | None:
 def decode_lone(part: bytes, num_channels: int, arrival_ns: int) -> FrameBatch | None:
     """The frame of a part of exactly one record, or None where the part is malformed.
 
-    The same as `decode_records` in a third of the time: what counts at low load is one frame.
+    What `columns_of` makes of one record, in a third of the time: at low load a batch is one frame.
     """
     head, frame, timestamp_ns, epoch, reserved, name = _FRAME_HEADER.unpack_from(part)
     is_unnumbered = head == _head(num_channels, _UNNUMBERED_BIT)
@@ -112,7 +112,7 @@ def read_records(parts: Sequence[bytes], num_channels: int) -> Records:
 
 
 def find_malformed(records: Records, num_channels: int) -> NDArray[np.bool_] | None:
-    """Which records have another head than their part's first, or something in `reserved`; None where none has."""
+    """Which records are no frames of so many channels, by their heads and `reserved`; None where all are."""
     differs = records["head"] != _head(num_channels, 0)
     has_reserved = records["reserved"] != 0
     if differs.any():
