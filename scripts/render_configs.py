@@ -1,22 +1,27 @@
-"""Renders what `foretell.config` declares: configs/default.toml, and the table of settings in configs/README.md."""
+"""Renders what the code declares: configs/default.toml, and the tables of configs/README.md."""
 
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import msgspec
+from prometheus_client import Metric
 
-from foretell.config import KEYS, Config
+from foretell.config import KEYS, Config, LogConfig
+from foretell.log import open_log
+from foretell.observe import ModelFacts, Observer
 from foretell.settings import Key
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-TABLE_BEGIN = "<!-- settings: made by scripts/configs -->\n"
-TABLE_END = "<!-- end of settings -->\n"
+SETTINGS = ("<!-- settings: made by scripts/configs -->\n", "<!-- end of settings -->\n")
+METRICS = ("<!-- metrics: made by scripts/configs -->\n", "<!-- end of metrics -->\n")
 WIDTH = 110
 
 
@@ -32,13 +37,12 @@ def render_default_toml() -> str:
 
 
 def render_readme(readme: str) -> str:
-    """The text of configs/README.md with its table of settings made anew."""
-    before, _, rest = readme.partition(TABLE_BEGIN)
-    _, _, after = rest.partition(TABLE_END)
-    return before + TABLE_BEGIN + "\n" + render_table() + "\n" + TABLE_END + after
+    """The text of configs/README.md with its tables made anew."""
+    readme = _replace(readme, SETTINGS, render_settings())
+    return _replace(readme, METRICS, render_metrics())
 
 
-def render_table() -> str:
+def render_settings() -> str:
     """A row for every key."""
     rows = ["| key | type | allowed | unit | default | what for |", "|---|---|---|---|---|---|"]
     for key in KEYS.values():
@@ -47,6 +51,40 @@ def render_table() -> str:
             f"| `{key.path}` | {key.type_name} | {key.allowed} | {key.unit} | {default} | {key.description} |"
         )
     return "\n".join(rows) + "\n"
+
+
+def render_metrics() -> str:
+    """A row for every metric of foretell's own, with its labels and their values where the set is closed."""
+    observer = Observer(open_log(LogConfig(), io.StringIO()), capacity=1)
+    observer.model_loaded(ModelFacts(**dict.fromkeys((field.name for field in fields(ModelFacts)), "")))
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in observer.registry.collect():
+        if family.name.startswith("foretell_"):
+            name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+            kind = {"info": "gauge"}.get(family.type, family.type)
+            rows.append(f"| `{name}` | {kind} | {_labels(family)} | {family.documentation} |")
+    return "\n".join(rows) + "\n"
+
+
+def _labels(family: Metric) -> str:
+    values: dict[str, list[str]] = {}
+    for sample in family.samples:
+        for label, value in sample.labels.items():
+            if value not in values.setdefault(label, []):
+                values[label].append(value)
+    values.pop("le", None)
+    if family.type == "info":
+        return ", ".join(f"`{label}`" for label in values)
+    return ", ".join(
+        f"`{label}`: " + ", ".join(f"`{value}`" for value in known) for label, known in values.items()
+    )
+
+
+def _replace(readme: str, marks: tuple[str, str], table: str) -> str:
+    begin, end = marks
+    before, _, rest = readme.partition(begin)
+    _, _, after = rest.partition(end)
+    return before + begin + "\n" + table + "\n" + end + after
 
 
 def _render_sections() -> Iterator[str]:
