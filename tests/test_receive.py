@@ -19,8 +19,8 @@ from foretell.errors import EndpointError
 from foretell.receive import Inbox, PartReader, Receiver, count_records, count_rows, read_message
 from foretell.sockets import ZmqContext, ZmqSocket, open_context
 from foretell.wire import PACKED_FORECAST, PACKED_FRAME
+from peers import DEADLINE_S, await_subscription, endpoint_of
 
-DEADLINE_S = 10.0
 HEADER = b'{"htype":"array-1.0","type":"float32","shape":[1,1],"source":"a"}'
 
 
@@ -77,15 +77,6 @@ def open_peer(context: ZmqContext) -> Iterator[Callable[..., ZmqSocket]]:
     yield open_one
     for peer in opened:
         peer.close()
-
-
-def await_subscription(receiver: Receiver, peer: ZmqSocket) -> bytes:
-    """The next subscription that the peer gets; the receiver's thread enters libzmq meanwhile, as the loop does."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not peer.poll(5):
-        assert time.monotonic() < deadline_s, "no subscription arrived"
-        receiver.socket.poll(5)
-    return peer.recv()
 
 
 def drain_until(receiver: Receiver, is_enough: Callable[[Inbox], bool]) -> Inbox:
@@ -236,7 +227,7 @@ def test_frames_arrive_over_all_endpoints(
     receiver = open_receiver(endpoints=endpoints)
     for number, endpoint in enumerate(receiver.endpoints):
         peer = open_peer(endpoint)
-        assert await_subscription(receiver, peer) == b"\x01"
+        assert await_subscription(peer, receiver.socket) == b"\x01"
         peer.send(packed(number))
     inbox = drain_until(receiver, lambda total: len(total.bodies) == 3)
     assert sorted(frame_of(bytes(body)) for body in inbox.bodies if isinstance(body, bytes)) == [0, 1, 2]
@@ -247,10 +238,10 @@ def test_a_receiver_that_connects_gets_frames(
 ) -> None:
     """With mode connect, frames come from producers that bind."""
     peers = [open_peer(bind=f"ipc://{tmp_path}/a"), open_peer(bind="tcp://127.0.0.1:*")]
-    endpoints = tuple(peer.get_string(zmq.LAST_ENDPOINT) for peer in peers)
+    endpoints = tuple(endpoint_of(peer) for peer in peers)
     receiver = open_receiver(endpoints=endpoints, mode=Mode.CONNECT)
     for peer in peers:
-        await_subscription(receiver, peer)
+        await_subscription(peer, receiver.socket)
         peer.send(packed())
     assert len(drain_until(receiver, lambda total: len(total.bodies) == 2).bodies) == 2
 
@@ -261,7 +252,7 @@ def test_only_the_topics_asked_for_arrive(
     """`subscribe` takes prefixes of topics, several of them, and leaves out the rest."""
     receiver = open_receiver(subscribe=("pump-", "fan"))
     peer = open_peer(*receiver.endpoints)
-    assert {await_subscription(receiver, peer), await_subscription(receiver, peer)} == {
+    assert {await_subscription(peer, receiver.socket), await_subscription(peer, receiver.socket)} == {
         b"\x01pump-",
         b"\x01fan",
     }
@@ -277,7 +268,7 @@ def test_a_drain_takes_no_more_than_asked(
     """A drain ends at its limit of frames, counting records and rows, and the next one goes on in order."""
     receiver = open_receiver()
     peer = open_peer(*receiver.endpoints)
-    await_subscription(receiver, peer)
+    await_subscription(peer, receiver.socket)
     for number in range(6):
         peer.send(packed(number, num_records=10))
     peer.send_multipart([b"t", b'{"shape":[25,1]}', bytes(100)])
@@ -401,7 +392,7 @@ def test_raw_tcp_injects_nothing(
     """Bytes in the framing of old ZMTP versions bring no frame in, and a good producer goes on beside them."""
     receiver = open_receiver()
     peer = open_peer(*receiver.endpoints)
-    await_subscription(receiver, peer)
+    await_subscription(peer, receiver.socket)
     port = int(receiver.endpoints[0].rpartition(":")[2])
     frame = packed(666)
     zmtp_1 = b"\x01\x00" + bytes([len(frame) + 1, 0]) + frame
@@ -447,7 +438,7 @@ def test_connections_are_counted(
     peers = [open_peer(*receiver.endpoints) for _ in range(3)]
     await_changes(lambda num_connections: num_connections == 3)
     for peer in peers:
-        await_subscription(receiver, peer)
+        await_subscription(peer, receiver.socket)
     peers[0].close()
     await_changes(lambda num_connections: num_connections == 2)
     assert seen == {Disconnect.CLOSED: 1}
@@ -464,9 +455,9 @@ def test_a_subscription_lost_to_an_oversize_part_is_made_again(
 ) -> None:
     """A connecting receiver is back within a second after a part beyond the limit, which libzmq never mends."""
     peer = open_peer(bind="tcp://127.0.0.1:*")
-    port = peer.get_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
+    port = endpoint_of(peer).rpartition(":")[2]
     receiver = open_receiver(endpoints=(f"tcp://{host}:{port}",), mode=Mode.CONNECT, max_message_bytes=4096)
-    await_subscription(receiver, peer)
+    await_subscription(peer, receiver.socket)
     num_given_up = 0
     bodies = []
     for number in range(5):
@@ -492,10 +483,10 @@ def test_a_subscription_lost_after_a_restart_is_made_again(
 ) -> None:
     """Also once the producer has started again, when libzmq no longer calls its host by the name in the settings."""
     peer = open_peer(bind="tcp://127.0.0.1:*")
-    address = peer.get_string(zmq.LAST_ENDPOINT)
+    address = endpoint_of(peer)
     port = address.rpartition(":")[2]
     receiver = open_receiver(endpoints=(f"tcp://{host}:{port}",), mode=Mode.CONNECT, max_message_bytes=4096)
-    await_subscription(receiver, peer)
+    await_subscription(peer, receiver.socket)
     seen: set[Disconnect] = set()
 
     def turn() -> None:
@@ -508,7 +499,7 @@ def test_a_subscription_lost_after_a_restart_is_made_again(
         assert time.monotonic() < deadline_s
         turn()
     peer = open_peer(bind=address)
-    await_subscription(receiver, peer)
+    await_subscription(peer, receiver.socket)
     for number in range(3):
         peer.send(bytes(5000))
         while not (peer.poll(0) and peer.recv() == b"\x01"):
@@ -532,7 +523,7 @@ def test_a_producer_that_comes_back_is_not_connected_twice(
     endpoint = f"ipc://{tmp_path}/frames"
     peer = open_peer(bind=endpoint)
     receiver = open_receiver(endpoints=(endpoint,), mode=Mode.CONNECT, reconnect_interval_ms=300)
-    await_subscription(receiver, peer)
+    await_subscription(peer, receiver.socket)
     peer.close()
     deadline_s = time.monotonic() + DEADLINE_S
     disconnects: dict[Disconnect, int] = {}
@@ -542,7 +533,7 @@ def test_a_producer_that_comes_back_is_not_connected_twice(
         disconnects |= receiver.read_monitor().disconnects
     assert disconnects == {Disconnect.CLOSED: 1}
     peer = open_peer(bind=endpoint)
-    await_subscription(receiver, peer)
+    await_subscription(peer, receiver.socket)
     peer.send(packed(1))
     peer.send(packed(2))
     bodies = drain_until(receiver, lambda total: len(total.bodies) == 2).bodies

@@ -14,7 +14,6 @@ from foretell.config import Mode
 from foretell.errors import EndpointError
 from foretell.sockets import (
     Transport,
-    ZmqContext,
     ZmqSocket,
     configure,
     is_ipv6,
