@@ -107,6 +107,17 @@ def test_pipe_gets_a_plain_line_a_second() -> None:
     assert "\x1b" not in output.getvalue()
 
 
+def test_first_forecast_is_shown_at_once() -> None:
+    """The first forecast does not wait for the next second."""
+    output = io.StringIO()
+    times = iter([0.0, 0.0, 0.1, 0.2])
+    with View(Scene("x"), Console(file=output), clock=lambda: next(times)) as view:
+        view.refresh(Tally())
+        view.refresh(_tally(["a"]))
+        view.refresh(_tally(["a"]))
+    assert [line.split(" · ")[2] for line in output.getvalue().splitlines()] == ["0 forecasts", "3 forecasts"]
+
+
 def test_terminal_is_drawn_in_place() -> None:
     """On a terminal the view moves the cursor back and draws over itself."""
     output = io.StringIO()

@@ -73,6 +73,7 @@ class View:
         self._clock = clock
         self._rate = RateMeter()
         self._next_s = clock()
+        self._has_begun = False
         self._interval_s = REFRESH_S if console.is_terminal else PLAIN_LINE_S
         self._live = Live(console=console, auto_refresh=False, screen=False) if console.is_terminal else None
 
@@ -88,10 +89,12 @@ class View:
             self._live.stop()
 
     def refresh(self, tally: Tally) -> None:
-        """Draw if the last drawing is old enough."""
+        """Draw if the last drawing is old enough, or if the first forecast has come since."""
         now_s = self._clock()
-        if now_s < self._next_s:
+        has_begun = tally.num_forecasts > 0
+        if now_s < self._next_s and has_begun == self._has_begun:
             return
+        self._has_begun = has_begun
         self._next_s = now_s + self._interval_s
         rate = self._rate.update(now_s, tally.num_forecasts)
         if self._live is not None:
