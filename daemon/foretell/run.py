@@ -6,10 +6,12 @@ no frame is taken before it can be stepped.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -126,7 +128,7 @@ def count_rows(config: Config, model: Model) -> int:
     Raises ConfigError where not even one frame of the model fits.
     """
     streams = config.streams
-    limit = streams.max_state_bytes or psutil.virtual_memory().total // 2
+    limit = streams.max_state_bytes or find_memory_bytes() // 2
     wanted = streams.capacity * rows_per_stream(model, streams.max_channels)
     affordable = limit // bytes_per_row(model)
     if affordable < 1:
@@ -135,6 +137,24 @@ def count_rows(config: Config, model: Model) -> int:
             f"{bytes_per_row(model)} bytes; allowed is that or more, or 0 for half of the memory"
         )
     return min(wanted, affordable)
+
+
+def find_memory_bytes(
+    cgroup_file: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Bytes of memory that this process may use: the machine's, or fewer where its control group has fewer."""
+    limits = [psutil.virtual_memory().total]
+    with contextlib.suppress(OSError):
+        unified = next(
+            (line[3:] for line in cgroup_file.read_text().splitlines() if line.startswith("0::")), "/"
+        )
+        group = root / unified.lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            with contextlib.suppress(OSError, ValueError):  # "max" is no number and no limit
+                limits.append(int((folder / "memory.max").read_text()))
+    return min(limits)
 
 
 def check_together(config: Config, model: Model) -> None:
