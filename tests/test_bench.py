@@ -21,6 +21,7 @@ from benchmarks.load import Load
 from benchmarks.plain import PlainLoop
 from benchmarks.records import FORECAST, FRAME, RECORDS_PER_PART, Frames
 from benchmarks.weights import plain_model
+from foretell import wire
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,6 +88,31 @@ def test_packed_loops_answer_in_batches() -> None:
     assert [topic for topic, _ in bare_out.messages] == [b"*"]
     assert {topic for topic, _ in plain_out.messages} == {b"*"}
     assert len(bare_out.forecasts()) == len(plain_out.forecasts()) == 2 * RECORDS_PER_PART
+
+
+@pytest.mark.parametrize("records_per_part", [1, RECORDS_PER_PART])
+def test_frames_are_valid(records_per_part: int) -> None:
+    """The daemon's decoder finds nothing to refuse in the load's frames, and what it reads is what was meant."""
+    frames = Frames(30, records_per_part)
+    parts = frames.take(1, 0) + frames.take(40, 7)
+    decoded = wire.decode(parts, 1, max_channels=8, max_frames=1 << 20)
+    assert not any(decoded.refused.values())
+    [batch] = decoded.batches
+    assert len(batch.names) == 41 * records_per_part
+    assert not batch.epoch.any()
+    assert not batch.unnumbered.any()
+    assert set(batch.timestamp_ns[records_per_part:].tolist()) == {7}
+
+
+def test_forecasts_are_valid() -> None:
+    """A subscriber can read what the loops publish."""
+    for loop in (BareLoop(3, is_packed=True), PlainLoop(is_packed=True)):
+        out = Outbox()
+        loop.turn(Frames(3, 12).take(1, 7), out)
+        forecasts, _ = wire.decode_forecasts([body for _, body in out.messages])
+        assert forecasts.names == [b"stream-000000", b"stream-000001", b"stream-000002"] * 4
+        assert forecasts.frame.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+        assert forecasts.forecast.shape == (12, 1, 1, 8)
 
 
 def test_frames_are_numbered_without_gaps() -> None:

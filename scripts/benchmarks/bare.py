@@ -1,7 +1,8 @@
 """The bare loop: what a frame costs when nothing is checked, counted or configurable, written as well as we can.
 
-Receive, decode a whole batch at once, look up the streams, step each round with oneDNN's LSTM on weights packed once,
-publish. It trusts its input entirely, and leaves flags, count and model of the forecast at 0.
+Receive, decode a whole batch at once, look up the streams, step with oneDNN's LSTM on weights packed once, publish.
+Several frames of a stream go in rounds, rounds of equal size in one call of several time steps. It trusts its input
+entirely, and leaves flags, count and model of the forecast at 0.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ _VALUES_IN: Final = slice(96 // 4, None)
 _VALUES_OUT: Final = slice(156 // 4, 188 // 4)
 _FORECAST_OUT: Final = slice(188 // 4, None)
 
-# oneDNN builds a primitive for every batch size it meets (0.3 ms): a few sizes, met before the first frame. The bits
-# of a row do not depend on the size.
+# oneDNN builds a primitive for every shape it meets (0.3 ms): a few shapes, all met before the first frame. The bits of
+# a row depend neither on the number of rows nor on the number of time steps in a call.
 _BUCKETS: Final = sorted({*range(1, 17), *(m << k for m in range(8, 17) for k in range(1, 9))})
-_BUCKET_OF: Final = np.searchsorted(_BUCKETS, np.arange(MAX_FRAMES + 1)).tolist()
+_BUCKET_OF: Final = [next(bucket for bucket in _BUCKETS if bucket >= size) for size in range(MAX_FRAMES + 1)]
+_STEPS: Final = (64, 32, 16, 8, 4, 2, 1)
 
 
 class BareLoop:
@@ -78,22 +80,38 @@ class BareLoop:
         """Step slots [n], in rounds where one occurs again, and give the forecasts [n, channels]."""
         rounds = _rounds(slots)
         if rounds is None:
-            return self._step(slots, values)
-        order, ends = rounds
+            return self._step(slots, values[None]).reshape(values.shape)
+        order, sizes = rounds
         slots, values = slots[order], values[order]
-        in_rounds, forecasts = np.empty_like(values), np.empty_like(values)
-        start = 0
-        for end in ends:
-            in_rounds[start:end] = self._step(slots[start:end], values[start:end])
-            start = end
-        forecasts[order] = in_rounds
+        by_round, forecasts = np.empty_like(values), np.empty_like(values)
+        start = index = 0
+        while index < len(sizes):
+            size = sizes[index]
+            # Rounds of one size are of the same slots, in the same order: a slot with a k-th frame has all before it.
+            num_equal = _num_equal(sizes, index)
+            num_steps = next(num for num in _STEPS if num <= num_equal and num * size <= MAX_FRAMES)
+            end = start + num_steps * size
+            block = (num_steps, size, NUM_CHANNELS)
+            by_round[start:end].reshape(block)[:] = self._step(
+                slots[start : start + size], values[start:end].reshape(block)
+            )
+            start, index = end, index + num_steps
+        forecasts[order] = by_round
         return forecasts
 
 
-def _rounds(slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]] | None:
-    """The order of a batch in which round follows round, and where each ends; None where the slots are distinct.
+def _num_equal(sizes: list[int], index: int) -> int:
+    """How many rounds from `index` on are of its size, up to the most that are stepped at once."""
+    last = index
+    while last < len(sizes) and sizes[last] == sizes[index] and last - index < _STEPS[0]:
+        last += 1
+    return last - index
 
-    The k-th frame of every slot is in round k.
+
+def _rounds(slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]] | None:
+    """The order of a batch in which round follows round, and their sizes; None where the slots are distinct.
+
+    The k-th frame of every slot is in round k; within a round slots ascend.
     """
     n = slots.size
     # Sorting slot and place as one integer takes a fifth of the time of a stable argsort.
@@ -104,12 +122,12 @@ def _rounds(slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]] | N
         return None
     index = np.arange(n)
     rank = index - np.maximum.accumulate(np.where(is_first, index, 0))
-    order = np.sort(rank * MAX_FRAMES + by_slot % MAX_FRAMES) % MAX_FRAMES
-    return order, np.cumsum(np.bincount(rank)).tolist()
+    in_rounds = np.sort(rank * MAX_FRAMES + index) % MAX_FRAMES
+    return by_slot[in_rounds] % MAX_FRAMES, np.bincount(rank).tolist()
 
 
 def _packed_step(capacity: int) -> Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float32]]:
-    """The function of a step: distinct slots [n] and their values [n, channels] to their forecasts [n, channels]."""
+    """The function of a block: distinct slots [n] and values [steps, n, channels] to forecasts of that shape."""
     torch.set_num_threads(1)
     lstm, linear = plain_model()
     w_ih, w_hh = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(
@@ -120,31 +138,35 @@ def _packed_step(capacity: int) -> Callable[[NDArray[np.int64], NDArray[np.float
     b_ih, b_hh, linear_bias = lstm.bias_ih_l0, lstm.bias_hh_l0, linear.bias
 
     arena_h, arena_c = np.zeros((2, capacity, HIDDEN_SIZE), np.float32)
-    # The inputs of each bucket, as views made once. Rows beyond the batch hold what an earlier one left there.
-    x_all = torch.zeros(MAX_FRAMES, NUM_CHANNELS)
+    # The inputs of each size, as views made once. Rows beyond the batch hold what an earlier one left there.
+    x_all = torch.zeros(2 * MAX_FRAMES, NUM_CHANNELS)
     h_all, c_all = torch.zeros(2, MAX_FRAMES, HIDDEN_SIZE)
-    inputs = [(x_all[:b].unsqueeze(0), h_all[:b], c_all[:b]) for b in _BUCKETS]
-    x_rows, h_rows, c_rows = x_all.numpy(), h_all.numpy(), c_all.numpy()
+    inputs = {
+        (steps, size): (x_all[: steps * size].view(steps, size, -1), h_all[:size], c_all[:size])
+        for steps in _STEPS
+        for size in _BUCKETS
+        if steps * size <= 2 * MAX_FRAMES
+    }
 
     @torch.inference_mode()
     def step(slots: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
-        n = slots.size
-        x_rows[:n] = values
-        np.take(arena_h, slots, axis=0, out=h_rows[:n], mode="clip")
-        np.take(arena_c, slots, axis=0, out=c_rows[:n], mode="clip")
-        x, h, c = inputs[_BUCKET_OF[n]]
+        num_steps, n, _ = values.shape
+        x, h, c = inputs[num_steps, _BUCKET_OF[n]]
+        x.numpy()[:, :n] = values
+        np.take(arena_h, slots, axis=0, out=h.numpy()[:n], mode="clip")
+        np.take(arena_c, slots, axis=0, out=c.numpy()[:n], mode="clip")
         # reverse, batch sizes, mode 2 = LSTM, hidden size, layers, biases, bidirectional, batch first, train
-        _, h, c, _ = run_lstm(
+        out, h, c, _ = run_lstm(
             x, w_ih, w_hh, b_ih, b_hh, h, c, False, [], 2, HIDDEN_SIZE, 1, True, False, False, False
         )
-        y = run_linear(h, linear_weight, linear_bias, "none", [], "")
+        y = run_linear(out.view(-1, HIDDEN_SIZE), linear_weight, linear_bias, "none", [], "")
         arena_h[slots] = h.numpy()[:n]
         arena_c[slots] = c.numpy()[:n]
-        forecasts: NDArray[np.float32] = y.numpy()[:n]
+        forecasts: NDArray[np.float32] = y.numpy().reshape(x.shape)[:, :n]
         return forecasts
 
-    for bucket in _BUCKETS:
-        step(np.zeros(bucket, np.int64), np.zeros((bucket, NUM_CHANNELS), np.float32))
+    for num_steps, size in inputs:
+        step(np.zeros(size, np.int64), np.zeros((num_steps, size, NUM_CHANNELS), np.float32))
     arena_h[0] = arena_c[0] = 0
     return step
 

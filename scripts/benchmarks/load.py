@@ -28,6 +28,7 @@ _LOST_S: Final = 5.0
 
 _NAP_S: Final = 0.0002
 
+_NO_WAIT: Final = int(zmq.NOBLOCK)  # a plain integer is passed on faster than an enum
 _DUE: Final = slice(16, 24)  # a forecast's timestamp_ns
 
 
@@ -43,6 +44,7 @@ class Load:
         self._source.subscribe(b"")
         self._sink.connect(input_endpoint)
         self._source.connect(output_endpoint)
+        self._send = super(zmq.Socket, self._sink).send  # half the time of the Python around it
         self._fd = self._source.fileno()
         self.num_sent = 0
         self.num_received = 0
@@ -82,7 +84,7 @@ class Load:
         num_frames = num_parts * records_per_part
         received_ns = time.monotonic_ns()
         until_ns = received_ns + int(seconds * 1e9)
-        send = self._sink.send
+        send = self._send
         while True:
             now_ns = time.monotonic_ns()
             has_room = self.num_sent - self.num_received <= window - num_frames
@@ -107,7 +109,7 @@ class Load:
 
     def _receive(self) -> int:
         """Take what is there, or some of it; the number of forecasts in it."""
-        receive, no_wait, size, num_bytes = self._source.recv, zmq.NOBLOCK, FORECAST.itemsize, 0
+        receive, no_wait, size, num_bytes = self._source.recv, _NO_WAIT, FORECAST.itemsize, 0
         try:
             for _ in range(4 * _MESSAGES_A_TURN):
                 part = receive(no_wait)
@@ -120,7 +122,7 @@ class Load:
 
     def pace(self, parts: list[bytes], due_ns: NDArray[np.int64]) -> Paced:
         """Send each part when it is due and stamp each forecast when it is received, until all are back."""
-        send, receive, no_wait, clock = self._sink.send, self._source.recv, zmq.NOBLOCK, time.monotonic_ns
+        send, receive, no_wait, clock = self._send, self._source.recv, _NO_WAIT, time.monotonic_ns
         size, dues = FORECAST.itemsize, [*due_ns.tolist(), sys.maxsize]
         sent_ns: list[int] = []
         answered: list[bytes] = []  # the due times in each part received

@@ -21,6 +21,9 @@ WINDOW_MESSAGE: Final = 8_192
 WINDOW_PACKED: Final = 16_384
 """Frames in flight while the rate is sought: two and four full batches, so that the contender never waits for more."""
 
+_MIN_PARTS: Final = 10
+"""Parts paced at least, where a slow contender would get fewer in the time."""
+
 _PR_SET_TIMERSLACK: Final = 29
 
 
@@ -79,7 +82,7 @@ def measure(
     load.settle()
 
     paced_rate = rate / 2
-    num_parts = max(1, round(paced_rate * (warm_up_s + seconds) / records_per_part))
+    num_parts = max(_MIN_PARTS, round(paced_rate * (warm_up_s + seconds) / records_per_part))
     # The parts are made before the first is due, which takes 0.5 us a frame; four times that is in hand.
     start_ns = time.monotonic_ns() + 20_000_000 + 2_000 * num_parts * records_per_part
     due_ns = start_ns + (np.arange(num_parts) * (records_per_part / paced_rate * 1e9)).astype(np.int64)

@@ -17,13 +17,23 @@ NUM_CHANNELS: Final = 8
 
 FRAME: Final = np.dtype(
     {
-        "names": ["magic", "channels", "frame", "timestamp_ns", "source", "values"],
-        "formats": ["S4", "<u2", "<u8", "<i8", "S64", ("<f4", NUM_CHANNELS)],
-        "offsets": [0, 4, 8, 16, 32, 96],
+        "names": [
+            "magic",
+            "channels",
+            "flags",
+            "frame",
+            "timestamp_ns",
+            "epoch",
+            "reserved",
+            "source",
+            "values",
+        ],
+        "formats": ["S4", "<u2", "<u2", "<u8", "<i8", "<u4", "<u4", "S64", ("<f4", NUM_CHANNELS)],
+        "offsets": [0, 4, 6, 8, 16, 24, 28, 32, 96],
         "itemsize": 96 + 4 * NUM_CHANNELS,
     }
 )
-"""A frame of 8 channels; fields that stay 0 here (flags, epoch) are left out."""
+"""A frame of 8 channels. Every byte belongs to a field: numpy copies no others."""
 
 FORECAST: Final = np.dtype(
     {
