@@ -31,15 +31,18 @@ BATCHES = st.lists(st.tuples(COUNTS, st.integers(0, 5), COUNTS, st.integers(0, 3
 
 @pytest.fixture
 def observed() -> Observed:
+    """An observer that nothing was told."""
     return Observed()
 
 
 def publish(observed: Observed, num_frames: int, *ages_ns: int, latency_ns: int = 1_000_000) -> None:
+    """Tell of frames that were published, of these ages."""
     ages = np.array(ages_ns or [2_000_000] * num_frames, np.int64)
     observed.observer.published(observed.utc_clock.now_ns - ages, latency_ns)
 
 
 def identities_hold(observed: Observed) -> None:
+    """Scrape once; an AssertionError where the accounts do not balance."""
     families = {family.name: family for family in observed.observer._metrics.collect()}
     received, accepted, published, pending = (
         families[f"foretell_{name}"].samples[0].value
@@ -58,7 +61,7 @@ def identities_hold(observed: Observed) -> None:
 def test_the_accounts_balance_after_every_word_of_the_loop(
     batches: list[tuple[dict[Refusal, int], int, dict[Refusal, int], int]],
 ) -> None:
-    """Received = accepted + refused and accepted = published + pending, whatever is told and wherever one looks."""
+    """That received = accepted + refused and accepted = published + pending, whatever is told and whenever."""
     observed = Observed()
     for refused, num_malformed, late, num_accepted in batches:
         observed.observer.decoded(refused, num_malformed)
@@ -304,6 +307,7 @@ def test_the_status_says_what_is_running(observed: Observed) -> None:
 
 
 def scrape(observed: Observed) -> str:
+    """What Prometheus gets."""
     return generate_latest(observed.observer.registry).decode()
 
 
@@ -314,18 +318,15 @@ def test_the_table_of_metrics_is_what_a_scrape_exposes(observed: Observed) -> No
     table = {}
     for row in rows:
         name, kind, labels, meaning = (cell.strip() for cell in row.strip("|").split("|"))
-        table[name.strip("`")] = (
-            kind,
-            set(labels.replace(":", ",").replace("`", "").split(", ")) - {""},
-            meaning,
-        )
+        words = set(labels.replace(":", ",").replace("`", "").split(", ")) - {""}
+        table[name.strip("`")] = (kind, words, meaning)
     exposed = {}
     for family in text_string_to_metric_families(scrape(observed)):
         if family.name.startswith("foretell_"):
-            labels = {(label, value) for sample in family.samples for label, value in sample.labels.items()}
-            said = {label for label, _ in labels} - {"le"}
+            pairs = {pair for sample in family.samples for pair in sample.labels.items() if pair[0] != "le"}
+            said = {label for label, _ in pairs}
             if not family.name.endswith("_info"):
-                said |= {value for label, value in labels if label != "le"}
+                said |= {value for _, value in pairs}
             name = f"{family.name}_total" if family.type == "counter" else family.name
             exposed[name] = (family.type, said, family.documentation)
     assert table == exposed

@@ -17,7 +17,7 @@ from foretell.service import ServiceManager
 def listening(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[tuple[socket.socket, ServiceManager]]:
-    """Systemd's end of $NOTIFY_SOCKET, and ours, for both kinds of address that systemd uses."""
+    """Both ends of $NOTIFY_SOCKET, for both kinds of address that systemd uses."""
     name = f"{tmp_path}/notify" if request.param == "path" else f"@foretell-{uuid.uuid4()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("\0" + name[1:] if name.startswith("@") else name)

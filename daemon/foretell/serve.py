@@ -136,6 +136,6 @@ class _Application:
     def _metrics(self, accept: str) -> _Answer:
         try:
             encode, content_type = choose_encoder(accept)
-        except ValueError:  # a version that is no number
+        except TypeError:  # what prometheus_client makes of a version that is no number
             encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
         return _Answer("200 OK", content_type, encode(self._registry))
