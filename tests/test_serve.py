@@ -232,7 +232,7 @@ def test_clients_that_do_not_read_hold_up_nobody() -> None:
 
 
 def test_an_answer_fits_into_the_socket(server: Server) -> None:
-    """Off this machine too, where the kernel's own choice would be 16 KiB: connections inherit the listener's buffer."""
+    """The listener's buffer, which connections inherit, is set: the kernel's own choice would be 16 KiB."""
     assert server._http is not None
     num_bytes = server._http.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
     assert num_bytes > 4 * len(Answer(server, "/metrics").body)
