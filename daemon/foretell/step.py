@@ -108,9 +108,9 @@ class Engine:
         while index < len(ends):
             size, num_equal = ends[index] - start, 1
             if may_join and size * steps.rows.shape[1] <= MAX_ROWS // 2:
-                while index + num_equal < len(ends) and ends[index + num_equal] == start + size * (
-                    num_equal + 1
-                ):
+                # No further than one call can take: a stream alone has thousands of equal rounds before it.
+                most = min(STEPS[0], len(ends) - index)
+                while num_equal < most and ends[index + num_equal] == start + size * (num_equal + 1):
                     num_equal += 1
             bucket = bucket_of(min(size * steps.rows.shape[1], MAX_ROWS))
             num_rounds = next(num for num in STEPS if num <= num_equal and num * bucket <= MAX_ROWS)
