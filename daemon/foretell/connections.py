@@ -96,11 +96,6 @@ class ConnectionLog:
             case zmq.Event.CONNECT_RETRIED:
                 self._retry(endpoint)
 
-    @property
-    def due_ns(self) -> int | None:
-        """When `take_given_up` can say more, on the clock of `now_ns`; None while nothing is in doubt."""
-        return min((lost.due_ns for lost in self._lost.values()), default=None)
-
     def take_given_up(self, now_ns: int) -> list[str]:
         """The endpoints that libzmq has given up, each said once."""
         given_up = [endpoint for endpoint, lost in self._lost.items() if lost.due_ns <= now_ns]
@@ -170,13 +165,8 @@ class ConnectionMonitor:
         self.socket.linger = 0
         self.socket.connect(address)
 
-    @property
-    def due_ns(self) -> int | None:
-        """When `read` wants to be called although nothing can be read (`time.monotonic_ns`); None for never."""
-        return self._log.due_ns
-
     def read(self) -> ConnectionChanges:
-        """Take in what there is and connect again what libzmq gave up. Never waits."""
+        """Take in what there is, and connect again what libzmq gave up a tenth of a second ago. Never waits."""
         now_ns = time.monotonic_ns()
         with contextlib.suppress(zmq.Again):
             for _ in range(_MAX_EVENTS):

@@ -37,11 +37,12 @@ class Inbox:
     num_malformed: int = 0
 
 
-class _Next(enum.Enum):
+class Next(enum.Enum):
     """What the next part can be, given those before it in its message."""
 
     ANYTHING = enum.auto()  # the first part of a message, or the one after a packed body
-    AFTER_STRAY = enum.auto()  # a stray part came, and it is a topic if a body follows
+    AFTER_TOPIC = enum.auto()  # one part came that is the topic if a body follows
+    AFTER_STRAYS = enum.auto()  # parts came of which at least one is no topic
     PAYLOAD = enum.auto()  # an array's header came
     REFUSED = enum.auto()  # the message is refused already
 
@@ -57,49 +58,41 @@ class PartReader:
 
     def __init__(self, has_more: Callable[[], bool]) -> None:
         self.inbox = Inbox()
+        self.next = Next.ANYTHING
         self._has_more = has_more
-        self._next = _Next.ANYTHING
         self._header = b""
-        self._num_strays = 0  # in a row, in this message
-        self._is_topic_last = False  # whether the last of them is a topic if a body follows
-
-    @property
-    def is_midway(self) -> bool:
-        """Whether the next part is to be understood by those before it."""
-        return self._next is not _Next.ANYTHING
+        self._has_strays = False  # whether parts before the body are malformed
 
     def take(self, part: bytes) -> int:
         """Take the next part in; returns how many frames, refused ones among them, it completes (an estimate)."""
-        if self._next in {_Next.ANYTHING, _Next.AFTER_STRAY} and part.startswith(PACKED_FRAME):
-            return self._accept(part, count_records(part))
-        has_more = self._has_more()
-        if self._next is _Next.REFUSED:
-            if not has_more:
+        expected = self.next
+        if expected is Next.PAYLOAD:
+            if self._has_more():
+                return self._refuse(has_more=True)
+            return self._accept((self._header, part), count_rows(self._header, part))
+        if expected is Next.REFUSED:
+            if not self._has_more():
                 self._begin()
             return 0
-        if self._next is not _Next.PAYLOAD:
-            return self._take_lead(part, has_more=has_more)
-        if has_more:
-            return self._refuse(has_more=True)
-        return self._accept((self._header, part), count_rows(self._header, part))
-
-    def _take_lead(self, part: bytes, *, has_more: bool) -> int:
-        """Take a part that can only be followed by the body it leads to: a header, or a stray that may be a topic."""
+        if part.startswith(PACKED_FRAME):
+            return self._accept(part, count_records(part))
         is_header = part.startswith(ARRAY_START)
+        has_more = self._has_more()
         if not has_more or (len(part) > TOPIC_MAX_BYTES and not is_header):
             return self._refuse(has_more=has_more)
         if is_header:
             self._header = part
-            self._next = _Next.PAYLOAD
+            self.next = Next.PAYLOAD
+        elif expected is Next.ANYTHING and not part.startswith(PACKED_FORECAST):
+            self.next = Next.AFTER_TOPIC
         else:
-            self._num_strays += 1
-            self._is_topic_last = not part.startswith(PACKED_FORECAST)
-            self._next = _Next.AFTER_STRAY
+            self._has_strays = True
+            self.next = Next.AFTER_STRAYS
         return 0
 
     def _accept(self, body: bytes | Array, num_frames: int) -> int:
         self.inbox.bodies.append(body)
-        if self._num_strays > int(self._is_topic_last):  # more strays than the one that a body excuses
+        if self._has_strays:
             self.inbox.num_malformed += 1
             num_frames += 1
         self._begin()
@@ -110,14 +103,13 @@ class PartReader:
         self.inbox.num_malformed += 1
         self._begin()
         if has_more:
-            self._next = _Next.REFUSED
+            self.next = Next.REFUSED
         return 1
 
     def _begin(self) -> None:
-        self._next = _Next.ANYTHING
+        self.next = Next.ANYTHING
         self._header = b""
-        self._num_strays = 0
-        self._is_topic_last = False
+        self._has_strays = False
 
 
 def count_records(part: bytes) -> int:
@@ -156,7 +148,7 @@ class Receiver:
         except BaseException:
             self.close()
             raise
-        self._parts = PartReader(self._has_more)
+        self._reader = PartReader(self._has_more)
         # Of the packed part before: magic and channels, length, number of records. Parts that agree in the first two
         # agree in the third. No part is like this first one.
         self._packed_like = PACKED_FRAME, 0, 0
@@ -166,48 +158,50 @@ class Receiver:
         """Can be read when `read_monitor` has news."""
         return self._monitor.socket
 
-    @property
-    def monitor_due_ns(self) -> int | None:
-        """When `read_monitor` is due although `monitor` cannot be read (`time.monotonic_ns`); None for never.
-
-        A connection was lost, and a tenth of a second later it will be known whether libzmq has given it up.
-        """
-        return self._monitor.due_ns
-
     def drain(self, max_frames: int) -> Inbox:
         """Take what is there, at once, until it is about `max_frames` frames.
 
         Frames refused here count too. The last part can go beyond with its own records; a message can be cut between
         two drains, and the next one goes on where this one ended. Never waits.
         """
-        parts, recv = self._parts, self.socket.recv
-        inbox = parts.inbox = Inbox()
+        reader, recv = self._reader, self.socket.recv
+        inbox = reader.inbox = Inbox()
         append = inbox.bodies.append
+        anything, after_topic = Next.ANYTHING, Next.AFTER_TOPIC
         start, length, num_records = self._packed_like
-        is_midway = parts.is_midway
+        expected = reader.next
         num_frames = 0
         try:
             for _ in range(_MAX_PARTS_A_FRAME * max_frames):
                 part = recv(_NOBLOCK)
-                if part[:6] == start and len(part) == length and not is_midway:
+                is_alike = part[:6] == start and len(part) == length
+                # The reader would do the same with a packed part, with or without a topic; this is faster.
+                if (expected is anything or expected is after_topic) and (
+                    is_alike or part[:4] == PACKED_FRAME
+                ):
+                    if not is_alike:
+                        start, length, num_records = part[:6], len(part), count_records(part)
                     append(part)
                     num_frames += num_records
-                elif is_midway or part[:4] != PACKED_FRAME:
-                    num_frames += parts.take(part)
-                    is_midway = parts.is_midway
+                    expected = anything
                 else:
-                    append(part)
-                    start, length, num_records = part[:6], len(part), count_records(part)
-                    num_frames += num_records
+                    reader.next = expected
+                    num_frames += reader.take(part)
+                    expected = reader.next
                 if num_frames >= max_frames:
                     break
         except zmq.Again:
             pass
+        reader.next = expected
         self._packed_like = start, length, num_records
         return inbox
 
     def read_monitor(self) -> ConnectionChanges:
-        """What became of the connections since the last call; connects again what libzmq has given up. Never waits."""
+        """What became of the connections since the last call; connects again what libzmq has given up. Never waits.
+
+        Call it when `monitor` can be read, and every few tenths of a second: that a connection was given up shows in
+        what libzmq does not say.
+        """
         return self._monitor.read()
 
     def close(self) -> None:
@@ -216,7 +210,7 @@ class Receiver:
         self.socket.close(linger=0)
 
     def _has_more(self) -> bool:
-        return bool(self.socket.get(_RCVMORE))
+        return self.socket.get(_RCVMORE) == 1
 
     def _configure(self, config: InputConfig) -> None:
         configure(
