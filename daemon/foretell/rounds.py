@@ -57,6 +57,8 @@ def group_by_stream(
 
     Where every slot occurs once, which is the common case, the order of arrival stays as it is.
     """
+    if seated.size == 1:
+        return seated, np.zeros(1, np.int64)
     seat = slot[seated]
     order = np.argsort(seat, kind="stable")
     rank = rank_in_stream(seat[order])
@@ -74,7 +76,7 @@ def rank_in_stream(seat: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def is_ascending(at: NDArray[np.int64]) -> bool:
     """Whether places are in order of arrival."""
-    return bool((at[1:] > at[:-1]).all())
+    return at.size < 2 or bool((at[1:] > at[:-1]).all())
 
 
 def of_same_streams(seat: NDArray[np.int64], mask: NDArray[np.bool_], capacity: int) -> NDArray[np.bool_]:

@@ -51,7 +51,8 @@ class Key:
     def base(self) -> type:
         """The Python type, without its range and description."""
         bare = get_args(self.annotation)[0]
-        return get_origin(bare) or bare
+        base: type = get_origin(bare) or bare
+        return base
 
     @property
     def description(self) -> str:

@@ -104,6 +104,9 @@ class Engine:
         are made in one call where no step needs to see what was forecast before it.
         """
         ends, start, index = steps.round_ends, 0, 0
+        if len(ends) == 1:
+            yield 0, ends[0], 1
+            return
         may_join = self.horizon == 1 and not steps.has_missing and steps.begins is None
         while index < len(ends):
             size, num_equal = ends[index] - start, 1
