@@ -165,6 +165,18 @@ def test_nobody_there_is_said(tmp_path: Path) -> None:
     assert isinstance(caught.value, ForetellError)
 
 
+def test_a_subscriber_can_wait_for_its_daemon(tmp_path: Path) -> None:
+    """A subscriber that waits is connected when it begins, and says whom it waited for in vain."""
+    endpoint = f"ipc://{tmp_path}/daemon"
+    with pytest.raises(PeerTimeoutError, match=f"^{endpoint}: no daemon for 0.05 s$"):
+        Subscriber(endpoint, wait_s=0.05)
+    with zmq.Context() as context, context.socket(zmq.XPUB) as daemon:
+        daemon.bind(endpoint)
+        with Subscriber(endpoint, wait_s=DEADLINE_S):
+            assert daemon.poll(round(1000 * DEADLINE_S))
+            assert daemon.recv() == b"\x01"
+
+
 def test_a_live_sensor_need_not_wait(tmp_path: Path) -> None:
     """With `wait_s = 0` frames are sent whether anybody takes them or not."""
     with Producer(f"ipc://{tmp_path}/nobody", wait_s=0, linger_s=0) as producer:
@@ -200,6 +212,32 @@ def test_a_subscriber_that_stalls_is_said() -> None:
             producer._socket.sndtimeo = 50
             with pytest.raises(PeerTimeoutError, match=r"nobody took a frame"):
                 producer.send_many("a", np.zeros((50_000, 1000)))
+
+
+def test_a_daemon_that_starts_again_gets_what_was_sent_meanwhile(tmp_path: Path) -> None:
+    """Frames sent while a daemon is away wait for it, in order."""
+    endpoint = f"ipc://{tmp_path}/frames"
+    with Producer(endpoint) as producer:
+        for start in range(0, 30, 10):
+            with zmq.Context() as context, context.socket(zmq.SUB) as daemon:
+                daemon.subscribe(b"")
+                daemon.bind(endpoint)
+                taker = Taker(daemon, 1 if start == 0 else 10)
+                if start == 0:
+                    producer.send("a", [1], frame=9)
+                (batch,) = decode_all(taker.result())
+                assert batch.frame.tolist() == ([9] if start == 0 else list(range(start, start + 10)))
+                watch_disconnect(producer._socket, daemon)
+            for _ in range(10):
+                producer.send("a", [1])
+
+
+def watch_disconnect(socket: ZmqSocket, daemon: ZmqSocket) -> None:
+    """Close the daemon's socket and return when the producer's has seen its connection end."""
+    monitor = socket.get_monitor_socket(zmq.Event.DISCONNECTED)
+    daemon.close()
+    assert monitor.poll(round(1000 * DEADLINE_S))
+    socket.disable_monitor()
 
 
 def test_a_producer_can_bind(tmp_path: Path) -> None:

@@ -150,15 +150,17 @@ def test_demo_runs_by_itself_and_sums_up() -> None:
 
 
 def test_demo_of_a_recording_ends_with_it(tmp_path: Path) -> None:
-    """With `--csv` the demo replays the file, ends when it ends, and has a forecast of every row."""
+    """With `--csv` the demo replays the file, ends when it ends, has a forecast of every row, and leaves a picture."""
     path = tmp_path / "pump.csv"
     path.write_text("time,flow,heat\n" + "".join(f"{row},{row % 7},{row % 5}\n" for row in range(300)))
-    demo = _start_demo("--csv", str(path), "--rate", "1000")
+    picture = tmp_path / "view.svg"
+    demo = _start_demo("--csv", str(path), "--rate", "1000", "--svg", str(picture))
     output, errors = demo.communicate(timeout=_START_S)
     assert (demo.returncode, errors) == (0, "")
     assert "300 sent; 300 received = 300 accepted + 0 refused" in output
     assert "300 arrived, 0 lost on the way" in output
     assert re.search(r"pump +×\d", output)
+    assert "flow" in picture.read_text(encoding="utf-8")
 
 
 def test_interrupted_demo_leaves_nothing_behind() -> None:

@@ -87,6 +87,10 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_svg(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="at the end, write the view as a picture")
+
+
 def _add_run(commands: _Commands) -> None:
     parser = _add(
         commands,
@@ -153,6 +157,7 @@ def _add_demo(commands: _Commands) -> None:
         "--csv", type=Path, nargs="+", metavar="FILE", help="recordings to forecast, a stream a file"
     )
     _add_pace(parser, f"{_SENSOR_RATE:g} for sensors, {_RECORDING_RATE:g} for recordings")
+    _add_svg(parser)
     _add_set(parser)
     parser.set_defaults(command=lambda arguments: _demo(parser, arguments))
 
@@ -166,11 +171,12 @@ def _demo(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
     from foretell.demo import demo_recordings, demo_sensors
     from foretell.replay import FixedRate, RecordedSpacing
 
+    ending = {"seconds": arguments.seconds, "settings": arguments.overrides, "svg_path": arguments.svg}
     if arguments.csv is None:
-        return demo_sensors(arguments.seconds, arguments.rate or _SENSOR_RATE, arguments.overrides)
+        return demo_sensors(arguments.rate or _SENSOR_RATE, **ending)
     rate = arguments.rate or _RECORDING_RATE
     pace = FixedRate(rate) if arguments.speed is None else RecordedSpacing(arguments.speed)
-    return demo_recordings(arguments.csv, pace, arguments.seconds, arguments.overrides)
+    return demo_recordings(arguments.csv, pace, **ending)
 
 
 def _add_watch(commands: _Commands) -> None:
@@ -190,7 +196,7 @@ def _add_watch(commands: _Commands) -> None:
     parser.add_argument(
         "--seconds", type=_positive, metavar="N", help="end after so long; without it at Ctrl-C"
     )
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="at the end, write the view as a picture")
+    _add_svg(parser)
     parser.set_defaults(command=_watch)
 
 

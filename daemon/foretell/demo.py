@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,10 +20,11 @@ from foretell.interrupt import stop_on_signals
 from foretell.replay import Pace, read_recordings, send_all
 from foretell.sensors import Sensors
 from foretell.tally import Score, Tally
-from foretell.view import Scene, View
+from foretell.view import Scene, View, save_svg
 from foretell.watch import follow
 
 _READY_TIMEOUT_S = 60.0  # generous: importing torch from a cold disk takes many seconds
+_CONNECT_S = 10.0
 _SETTLE_S = 2.0  # how long the last forecasts may take to arrive
 _MAX_SUMMARY_STREAMS = 20
 
@@ -79,21 +81,29 @@ def send_sensors(
         yield num_sent
 
 
-def demo_sensors(seconds: float | None, rate: float, settings: Sequence[str] = ()) -> int:
-    """Forecast this machine's own sensors, read `rate` times a second, until Ctrl-C or for so many seconds."""
+def demo_sensors(
+    rate: float, *, seconds: float | None = None, settings: Sequence[str] = (), svg_path: Path | None = None
+) -> int:
+    """Forecast this machine's own sensors, read `rate` times a second, until Ctrl-C or for so many seconds.
+
+    settings: of the daemon, as `--set` takes them. svg_path: a picture of the view is written there at the end.
+    """
     sensors = Sensors()
-    scene = Scene("foretell demo: this machine's sensors", channel_names=sensors.channels)
-    return _run(
-        scene, lambda producer, stopping: send_sensors(sensors, rate, producer, stopping), seconds, settings
-    )
+    scene = Scene("foretell demo: this machine's sensors", stream=b"cpu", channel_names=sensors.channels)
+    return _run(scene, partial(send_sensors, sensors, rate), seconds, settings, svg_path)
 
 
 def demo_recordings(
-    paths: Sequence[Path], pace: Pace, seconds: float | None, settings: Sequence[str] = ()
+    paths: Sequence[Path],
+    pace: Pace,
+    *,
+    seconds: float | None = None,
+    settings: Sequence[str] = (),
+    svg_path: Path | None = None,
 ) -> int:
     """Forecast recordings, each as a stream, until they end, until Ctrl-C or for so many seconds.
 
-    Raises RecordingError before anything is started.
+    settings, svg_path: as for sensors. Raises RecordingError before anything is started.
     """
     recordings = read_recordings(paths)
     widest = max(len(recording.channels) for recording in recordings)
@@ -106,6 +116,7 @@ def demo_recordings(
         lambda producer, stopping: send_all(producer, recordings, pace, stopping),
         seconds,
         [f"streams.max_channels={max(widest, 64)}", *settings],
+        svg_path,
     )
 
 
@@ -114,6 +125,7 @@ def _run(
     send: Callable[[Producer, threading.Event], Iterator[int]],
     seconds: float | None,
     settings: Sequence[str],
+    svg_path: Path | None,
 ) -> int:
     tally = Tally()
     console = Console()
@@ -122,7 +134,10 @@ def _run(
         if not daemon.wait_ready(_READY_TIMEOUT_S, stopping):
             return 0
         start_s = time.monotonic()
-        with Subscriber(daemon.output_endpoint) as subscriber, View(scene, console) as view:
+        with (
+            Subscriber(daemon.output_endpoint, wait_s=_CONNECT_S) as subscriber,
+            View(scene, console) as view,
+        ):
             with Feed(daemon.input_endpoint, send) as feed:
 
                 def is_over() -> bool:
@@ -140,6 +155,8 @@ def _run(
             )
         for line in summarize(tally, daemon.read_metrics(), feed.num_sent, end_s - start_s):
             print(line)
+    if svg_path is not None:
+        save_svg(svg_path, tally, scene)
     return 0
 
 

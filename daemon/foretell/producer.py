@@ -27,14 +27,15 @@ Values = ArrayLike | Sequence[float | None] | Sequence[Sequence[float | None]]
 
 
 class PeerTimeoutError(EndpointError, TimeoutError):
-    """Nobody took frames in the time given. Raised by sending; names the endpoint."""
+    """Nobody was there in the time given. Raised by sending and by waiting for a daemon; names the endpoint."""
 
 
 class Producer:
     """Sends frames, numbers them stream by stream, and loses none while a subscriber is there.
 
     Its first frame waits until a subscriber has asked for frames, since PUB drops what nobody asked for; later ones
-    wait while a subscriber is `high_water_mark` messages behind; closing waits until all are sent.
+    wait while a subscriber is `high_water_mark` messages behind; closing waits until all are sent. While a daemon that
+    it connected to starts again, its frames wait for it.
 
     mode: "connect" to a daemon that binds, the default on both sides, or "bind".
     format: "packed" records, or "array-1.0" with its readable header.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from foretell.config import Mode
 from foretell.errors import WireError
+from foretell.producer import PeerTimeoutError
 from foretell.sockets import Transport, ZmqContext, ZmqSocket, configure, open_endpoints
 from foretell.wire import ARRAY_START, BATCH_TOPIC, PACKED_FORECAST, Flag, ForecastBatch, decode_forecasts
 
@@ -63,9 +64,10 @@ class Subscriber:
     lost: by stream, how many of its forecasts did not arrive between two that did.
     num_unreadable: messages that were no forecasts.
     endpoint: as opened, with the port that was found for port 0 or `*`.
+    wait_s: how long to wait for a daemon before PeerTimeoutError, so that no forecast of frames sent from then on is
+        missed; 0 does not wait. Forecasts made before the connection stands are not repeated.
 
-    Raises EndpointError where the endpoint cannot be opened. Forecasts made before the connection stands are not
-    repeated.
+    Raises EndpointError where the endpoint cannot be opened.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Subscriber:
         streams: Sequence[str] = (),
         mode: Mode | str = Mode.CONNECT,
         *,
+        wait_s: float = 0,
         high_water_mark: int = 100_000,
     ) -> None:
         self.lost: Counter[str] = Counter()
@@ -89,7 +92,10 @@ class Subscriber:
             self._socket.sndhwm = 0  # subscriptions are sent: beyond a mark libzmq drops them without a word
             for prefix in self._prefixes():
                 self._socket.subscribe(prefix)
-            (self.endpoint,) = open_endpoints(self._socket, (endpoint,), Mode(mode))
+            if wait_s == 0:
+                (self.endpoint,) = open_endpoints(self._socket, (endpoint,), Mode(mode))
+            else:
+                self.endpoint = self._open_and_wait(endpoint, Mode(mode), wait_s)
         except BaseException:
             self._context.destroy(linger=0)
             raise
@@ -134,6 +140,16 @@ class Subscriber:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _open_and_wait(self, endpoint: str, mode: Mode, wait_s: float) -> str:
+        monitor = self._socket.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
+        (opened,) = open_endpoints(self._socket, (endpoint,), mode)
+        is_connected = bool(monitor.poll(round(1000 * wait_s)))
+        self._socket.disable_monitor()
+        monitor.close()
+        if not is_connected:
+            raise PeerTimeoutError(f"{opened}: no daemon for {wait_s:g} s")
+        return opened
 
     def _prefixes(self) -> Sequence[bytes]:
         if not self._streams:

@@ -18,6 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from foretell.errors import ConfigError
 from foretell.formats import describe_flags, format_duration, format_number, format_ratio, sparkline
 from foretell.plot import BAND_STYLE, FORECAST_STYLE, VALUE_STYLE, plot
 from foretell.tally import StreamState, Tally
@@ -107,7 +108,7 @@ class View:
 
 
 def save_svg(path: Path, tally: Tally, scene: Scene, width: int = 110, height: int = 34) -> None:
-    """Write the view as a picture. Raises OSError."""
+    """Write the view as a picture. Raises ConfigError where that cannot be done."""
     console = Console(
         file=io.StringIO(),
         record=True,
@@ -117,7 +118,10 @@ def save_svg(path: Path, tally: Tally, scene: Scene, width: int = 110, height: i
         color_system="truecolor",
     )
     console.print(draw(tally, scene, None, width, height))
-    path.write_text(console.export_svg(title="foretell watch"), encoding="utf-8")
+    try:
+        path.write_text(console.export_svg(title="foretell"), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: the picture cannot be written: {error.strerror}") from error
 
 
 def plain_line(tally: Tally, rate: float | None) -> str:
@@ -175,14 +179,14 @@ def _table(
 ) -> RenderableType:
     """Streams as far as there is room, the plotted one first; each with as many channels as is fair."""
     table = Table(expand=True, box=None, padding=(0, 1), header_style="bold dim")
-    table.add_column("stream", no_wrap=True, ratio=2)
-    table.add_column("channel", no_wrap=True, ratio=2)
+    table.add_column("stream", no_wrap=True, ratio=3)
+    table.add_column("channel", no_wrap=True, ratio=3)
     for heading in ("value", "forecast", "90 % band", "error", "latency", "lost"):
         table.add_column(heading, justify="right", no_wrap=True)
     is_wide = width >= 100
     if is_wide:
         table.add_column("last frames", no_wrap=True, width=_SPARKLINE_CELLS)
-    table.add_column("state", no_wrap=True, ratio=2)
+    table.add_column("state", no_wrap=True, ratio=1, min_width=7)
 
     ordered = [chosen, *(name for name in names if name != chosen)]
     shown = ordered[: max(1, num_rows)]

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from foretell.client import Subscriber
-from foretell.errors import ConfigError
 from foretell.interrupt import stop_on_signals
 from foretell.tally import Tally
 from foretell.view import Scene, View, plain_line, save_svg
@@ -50,10 +49,7 @@ def watch(
         follow(subscriber, tally, view, is_over)
     print(plain_line(tally, None))
     if svg_path is not None:
-        try:
-            save_svg(svg_path, tally, scene)
-        except OSError as error:
-            raise ConfigError(f"{svg_path}: the picture cannot be written: {error.strerror}") from error
+        save_svg(svg_path, tally, scene)
     return 0
 
 
