@@ -96,7 +96,12 @@ def _parse() -> argparse.Namespace:
         help="message, packed (both)",
     )
     parser.add_argument(
-        "--streams", type=int, nargs="+", default=[1, 1_000, 10_000], metavar="N", help="(1 1000 10000)"
+        "--streams",
+        type=int,
+        nargs="+",
+        default=[1, 1_000, 10_000],
+        metavar="N",
+        help="how many streams (1 1000 10000)",
     )
     parser.add_argument("--transport", type=Transport, default=Transport.TCP, help="tcp (default) or ipc")
     parser.add_argument("--runs", type=int, metavar="N", help="of each contender at each case (5)")
