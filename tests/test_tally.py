@@ -31,12 +31,14 @@ def test_error_is_judged_by_the_next_frame() -> None:
     assert score.relative_mae == pytest.approx(1 / 4)
 
 
-def test_score_of_several_channels_is_the_geometric_mean_of_their_ratios() -> None:
-    """Channels of any unit count alike: ratios of 1/4 and 1 give 1/2, and a channel that never changes gives none."""
+def test_channels_of_any_unit_count_alike() -> None:
+    """Over several channels errors count in units of each one's deviation; one that never changes does not count."""
     tally = Tally()
     _add(tally, ["a"], [0], [[0.0, 0.0, 5.0]], [[3.0, 0.0, 5.0]])
     _add(tally, ["a"], [1], [[4.0, 1e6, 5.0]], [[4.0, 1e6, 5.0]])
-    assert tally.score(b"a").relative_mae == pytest.approx(0.5)
+    deviations = 2.0, 5e5
+    error, persistence = 1 / deviations[0] + 1e6 / deviations[1], 4 / deviations[0] + 1e6 / deviations[1]
+    assert tally.score(b"a").relative_mae == pytest.approx(error / persistence)
     assert tally.score(b"a", 1).relative_mae == pytest.approx(1.0)
     assert tally.score(b"a", 2).relative_mae is None
 
@@ -150,3 +152,16 @@ def test_batches_are_judged_as_if_one_by_one(names: list[str], cuts: set[int], d
         assert whole.score(name) == single.score(name)
         assert whole.history(name, 0).value.tolist() == single.history(name, 0).value.tolist()
         assert whole.state(name).num_forecasts == single.state(name).num_forecasts
+
+
+@given(st.lists(st.floats(min_value=-1e3, max_value=1e3, width=16), min_size=3, max_size=20, unique=True))
+def test_score_does_not_depend_on_units(values: list[float]) -> None:
+    """Multiplied by 1024, a channel weighs as much against another one as before."""
+
+    def score_of(factor: float) -> float | None:
+        tally = Tally()
+        for frame, value in enumerate(values):
+            _add(tally, ["a"], [frame], [[value * factor, frame % 2]], [[value * factor, 0.25]])
+        return tally.score(b"a").relative_mae
+
+    assert score_of(1024.0) == pytest.approx(score_of(1.0))

@@ -30,9 +30,9 @@ Rows = NDArray[np.int64]
 class Score:
     """How forecasts fared against the frames that they foretold.
 
-    relative_mae: their mean absolute error over that of persistence, below 1 where they were better; over several
-    channels the geometric mean of the channels' ratios weighted by their frames, which needs no common unit (AvgRelMAE;
-    A. Davydenko and R. Fildes, 2013). None before there is anything to compare, or where nothing ever changed.
+    relative_mae: their mean absolute error over that of persistence, below 1 where they were better. Over several
+    channels both are averaged over all values in units of each channel's own standard deviation, as is usual for
+    series of many units. None before there is anything to compare, or where nothing ever changed.
     coverage: the share of values inside the 90 % band; None where the model has no band.
     """
 
@@ -97,6 +97,10 @@ class Tally:
         # One row a channel; `_expected` holds median, lower and upper of the next frame.
         self._value = np.zeros(max_channels)
         self._expected = np.zeros((3, max_channels))
+        # Mean and summed squared distance from it of the values observed so far.
+        self._num_observed = np.zeros(max_channels, dtype=np.int64)
+        self._mean = np.zeros(max_channels)
+        self._square = np.zeros(max_channels)
         self._error = np.zeros(max_channels)
         self._persistence_error = np.zeros(max_channels)
         self._num_scored = np.zeros(max_channels, dtype=np.int64)
@@ -150,12 +154,12 @@ class Tally:
         if channel is not None:
             channels = slice(channels.start + channel, channels.start + channel + 1)
         num_scored = self._num_scored[channels]
-        error, persistence_error = self._error[channels], self._persistence_error[channels]
-        comparable = (error > 0) & (persistence_error > 0)
-        relative_mae = None
-        if comparable.any():
-            ratios = np.log(error[comparable] / persistence_error[comparable])
-            relative_mae = float(np.exp(np.average(ratios, weights=num_scored[comparable])))
+        deviation = np.sqrt(self._square[channels] / np.maximum(self._num_observed[channels], 1))
+        weight = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+        persistence_error = float(weight @ self._persistence_error[channels])
+        relative_mae = (
+            float(weight @ self._error[channels]) / persistence_error if persistence_error else None
+        )
         num_banded = int(self._num_banded[channels].sum())
         coverage = int(self._num_inside[channels].sum()) / num_banded if num_banded else None
         return Score(int(num_scored.sum()), relative_mae, coverage)
@@ -205,6 +209,7 @@ class Tally:
         # A forecast that says it is warming up asks not to be judged.
         is_warm = (self._flags[seats] & Flag.WARMING) == 0
         self._judge(channels, value, np.where(is_warm[:, None], expected, np.nan))
+        self._observe(channels, value)
 
         position = (self._seen[seats] % HISTORY_FRAMES)[:, None]
         self._history[channels, position] = np.concatenate([value[None], expected]).transpose(1, 2, 0)
@@ -213,6 +218,14 @@ class Tally:
         self._frame[seats], self._epoch[seats], self._count[seats] = frame, epoch, count
         self._flags[seats], self._latency_ns[seats] = batch.flags[rows], latency_ns[rows]
         self._seen[seats] += 1
+
+    def _observe(self, channels: Rows, value: Floats) -> None:
+        """Take values into their channels' mean and deviation (B. P. Welford, 1962)."""
+        is_observed = np.isfinite(value)
+        self._num_observed[channels] += is_observed
+        distance = np.where(is_observed, value - self._mean[channels], 0)
+        self._mean[channels] += distance / np.maximum(self._num_observed[channels], 1)
+        self._square[channels] += np.where(is_observed, distance * (value - self._mean[channels]), 0)
 
     def _judge(self, channels: Rows, value: Floats, expected: Floats) -> None:
         median, lower, upper = expected

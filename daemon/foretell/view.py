@@ -29,7 +29,7 @@ PLAIN_LINE_S = 1.0
 _RATE_WINDOW_S = 3.0
 _PLOT_LINES = 10
 _CHROME_LINES = 9  # header, frames of the table and of the plot, the line of what is not shown
-_SPARKLINE_CELLS = 16
+_SPARKLINE_CELLS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def _table(
     is_wide = width >= 100
     if is_wide:
         table.add_column("last frames", no_wrap=True, width=_SPARKLINE_CELLS)
-    table.add_column("state", no_wrap=True, ratio=1, min_width=7)
+    table.add_column("state", no_wrap=True, ratio=2, min_width=7)
 
     ordered = [chosen, *(name for name in names if name != chosen)]
     shown = ordered[: max(1, num_rows)]
