@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretell.admit import Admitter, Streams
+from foretell.admit import Admitter
 from foretell.config import StreamsConfig
 from foretell.model import Channels, Model
+from foretell.seating import Streams
 from foretell.step import Engine
 from foretell.wire import FrameBatch
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.admit import Admission, Admitter, EvictReason, Streams
+from foretell.admit import Admission, Admitter, EvictReason
 from foretell.config import OnEpoch, OnGap, OnLongGap, OnMissing, StreamsConfig, WhenFull
 from foretell.order import ResetReason
+from foretell.seating import Streams
 from foretell.wire import Flag, FrameBatch, Refusal
 from order_model import Outcome, ReferenceStream, Sent
 
@@ -162,6 +163,17 @@ def test_a_state_that_began_anew_is_flagged_and_warms_up_again() -> None:
     following = admit_one(subject, Sent(b"a", 9)).accepted
     assert following is not None
     assert following.flags[0] & Flag.WARMING
+
+
+def test_frames_after_one_that_began_anew_count_from_it() -> None:
+    """Where a state begins anew in the middle of a batch, the stream's later frames warm up from there."""
+    subject = admitter()  # warm_up = 3: the first two frames of a state are warming
+    admit_one(subject, *numbered(b"a", *range(9)))
+    accepted = admit_one(subject, *numbered(b"a", *range(9, 14))).accepted
+    assert accepted is not None
+    flagged = subject.began_anew(accepted, np.array([False, True, False, False, False]))
+    reset, warming = int(Flag.RESET), int(Flag.WARMING)
+    assert flagged.flags.tolist() == [0, reset | warming, warming, 0, 0]
 
 
 @pytest.mark.parametrize("run", [15, 16])

@@ -10,12 +10,11 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretell.config import OnMissing, StreamsConfig, WhenFull
+from foretell.config import OnMissing, StreamsConfig
 from foretell.order import ACCEPTED, CODE, REFUSALS, OrderPolicy, ResetReason, Round, judge_round
 from foretell.rounds import (
     Grouped,
@@ -27,8 +26,9 @@ from foretell.rounds import (
     rank_in_stream,
     split_rounds,
 )
+from foretell.seating import Seating, Streams
 from foretell.slots import NOBODY, SlotTable
-from foretell.wire import Flag, FrameBatch, Refusal, is_valid_name
+from foretell.wire import Flag, FrameBatch, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,22 +41,6 @@ class EvictReason(enum.StrEnum):
 
     FULL = "full"
     IDLE = "idle"
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """What admission needs to know of the model.
-
-    `num_channels` that every stream must have, None for any; `rows_a_channel` says that each channel takes a row of
-    state (else a stream takes one); `can_fill`, that forecasts can stand in for frames; `warm_up` in frames; `num_rows`
-    of state that there are in all.
-    """
-
-    num_channels: int | None
-    rows_a_channel: bool
-    can_fill: bool
-    warm_up: int
-    num_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +85,8 @@ class Admitter:
     def __init__(self, config: StreamsConfig, streams: Streams) -> None:
         self._config = config
         self._streams = streams
-        max_rows = config.max_channels if streams.rows_a_channel else 1
-        self.table = SlotTable(config.capacity, streams.num_rows, max_rows)
+        self.table = SlotTable(config.capacity, streams.num_rows, streams.rows_of(config.max_channels))
+        self._seating = Seating(self.table, streams, config.when_full)
         self._policy = OrderPolicy(
             on_gap=config.on_gap,
             max_fill=config.max_fill,
@@ -137,11 +121,13 @@ class Admitter:
 
     def began_anew(self, accepted: Accepted, restarted: NDArray[np.bool_]) -> Accepted:
         """Note that stepping made some states non-finite, so that they began anew with these frames."""
-        self.table.seen[accepted.slot[restarted]] = 1
         flags = accepted.flags.copy()
-        flags[restarted] |= np.uint16(Flag.RESET)
-        if self._streams.warm_up > 1:
-            flags[restarted] |= np.uint16(Flag.WARMING)
+        for index in np.flatnonzero(restarted).tolist():
+            following = index + np.flatnonzero(accepted.slot[index:] == accepted.slot[index])
+            flags[index] |= np.uint16(Flag.RESET)
+            flags[following] &= ~np.uint16(Flag.WARMING)
+            flags[following[: max(0, self._streams.warm_up - 1)]] |= np.uint16(Flag.WARMING)
+            self.table.seen[accepted.slot[index]] = following.size
         return replace(accepted, flags=flags)
 
     def _judge(self, batch: FrameBatch, now_ns: int) -> tuple[Admission, int]:
@@ -154,11 +140,13 @@ class Admitter:
         is_finite = np.isfinite(batch.values)
         is_whole = bool(is_finite.all())
         unusable = None if is_whole else self._judge_values(batch.values, is_finite)
-        slot, verdict, num_seated = self._seat(batch, unusable, now_ns, admission)
+        seats = self._seating.seat(batch, unusable, now_ns)
+        slot, verdict, num_seated = seats.slot, seats.verdict, seats.slot.size
+        if seats.num_evicted:
+            admission.evicted[EvictReason.FULL] += seats.num_evicted
         if num_seated < num_frames:
-            part = slice(0, num_seated)
-            batch, slot, verdict = _part(batch, part), slot[part], verdict[part]
-            unusable = None if unusable is None else unusable[part]
+            batch = _part(batch, slice(0, num_seated))
+            unusable = None if unusable is None else unusable[:num_seated]
         seated = np.flatnonzero(slot != NOBODY)
         if seated.size:
             columns = self._judge_order(batch, slot, seated, unusable, verdict, admission)
@@ -178,57 +166,6 @@ class Admitter:
             unusable[~is_finite.all(axis=1)] = CODE[Refusal.MISSING_VALUE]
         unusable[np.isinf(values).any(axis=1)] = CODE[Refusal.NON_FINITE]
         return unusable if unusable.any() else None
-
-    def _seat(
-        self, batch: FrameBatch, unusable: NDArray[np.uint8] | None, now_ns: int, admission: Admission
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], int]:
-        """Slots of the batch's frames, verdicts over those that get none, and how many frames of it were seated."""
-        table, num_frames = self.table, len(batch.names)
-        slot = np.fromiter(map(table.by_name.get, batch.names, repeat(NOBODY)), np.int64, num_frames)
-        verdict = np.zeros(num_frames, np.uint8)
-        is_new = slot == NOBODY
-        seen_ns = np.arange(now_ns, now_ns + num_frames)
-        if not is_new.any():
-            table.last_seen_ns[slot] = seen_ns
-            return slot, verdict, num_frames
-        table.last_seen_ns[slot[~is_new]] = seen_ns[~is_new]
-        num_channels = batch.values.shape[1]
-        for index in np.flatnonzero(is_new).tolist():
-            name = batch.names[index]
-            seat = table.by_name.get(name)
-            if seat is None:
-                if not is_valid_name(name):
-                    verdict[index] = CODE[Refusal.BAD_SOURCE]
-                    continue
-                if unusable is not None and unusable[index]:
-                    verdict[index] = unusable[index]
-                    continue
-                num_rows = num_channels if self._streams.rows_a_channel else 1
-                if not self._make_room(num_rows, now_ns, admission):
-                    if index and self._may_make_room_later(num_rows):
-                        return slot, verdict, index
-                    verdict[index] = CODE[Refusal.NO_SLOT]
-                    continue
-                seat = table.admit(name, num_channels, num_rows, now_ns + index)
-            slot[index] = seat
-            table.last_seen_ns[seat] = now_ns + index
-        return slot, verdict, num_frames
-
-    def _make_room(self, num_rows: int, before_ns: int, admission: Admission) -> bool:
-        """Whether one more stream fits, if need be in the place of the longest idle ones."""
-        while not self.table.has_room(num_rows):
-            if self._config.when_full is not WhenFull.EVICT or num_rows > self._streams.num_rows:
-                return False
-            idle = self.table.longest_idle(before_ns)
-            if idle is None:
-                return False
-            self.table.evict(idle)
-            admission.evicted[EvictReason.FULL] += 1
-        return True
-
-    def _may_make_room_later(self, num_rows: int) -> bool:
-        """Whether what is full is full of streams of this very batch, which can be evicted once they are stepped."""
-        return self._config.when_full is WhenFull.EVICT and num_rows <= self._streams.num_rows
 
     def _judge_order(
         self,
@@ -290,7 +227,7 @@ class Admitter:
         return Grouped(at, seat, rank, number, flags, begins, num_fills)
 
     def _reseat(self, slot: int, num_channels: int) -> bool:
-        return self.table.reseat(slot, num_channels, num_channels if self._streams.rows_a_channel else 1)
+        return self.table.reseat(slot, num_channels, self._streams.rows_of(num_channels))
 
     def _flags(
         self,
@@ -312,7 +249,7 @@ class Admitter:
         count = self.table.count[seat] + columns.rank.astype(np.uint64) + 1
         is_last = np.append(columns.rank[1:] == 0, True)
         self.table.count[seat[is_last]] = count[is_last]
-        num_rows = batch.values.shape[1] if self._streams.rows_a_channel else 1
+        num_rows = self._streams.rows_of(batch.values.shape[1])
         rows = self.table.rows[seat, :num_rows]
         steps = lay_out(columns, rows, batch.values, may_miss=may_miss)
         if columns.num_fills is not None and columns.num_fills.any():

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from foretell.admit import Admitter, Streams
+from foretell.admit import Admitter
 from foretell.arena import bytes_per_row, rows_per_stream
 from foretell.errors import ConfigError, ForetellError
 from foretell.log import open_log
 from foretell.loop import Loop
 from foretell.model import Channels, Model, load_model
 from foretell.observe import ModelFacts, Observer
+from foretell.seating import Streams
 from foretell.serve import serve
 from foretell.service import ServiceManager
 from foretell.sockets import open_context
