@@ -217,7 +217,7 @@ def test_a_subscriber_that_stalls_is_said() -> None:
 def test_a_daemon_that_starts_again_gets_what_was_sent_meanwhile(tmp_path: Path) -> None:
     """Frames sent while a daemon is away wait for it, in order."""
     endpoint = f"ipc://{tmp_path}/frames"
-    with Producer(endpoint) as producer:
+    with Producer(endpoint, linger_s=0) as producer:
         for start in range(0, 30, 10):
             with zmq.Context() as context, context.socket(zmq.SUB) as daemon:
                 daemon.subscribe(b"")
@@ -238,6 +238,7 @@ def watch_disconnect(socket: ZmqSocket, daemon: ZmqSocket) -> None:
     daemon.close()
     assert monitor.poll(round(1000 * DEADLINE_S))
     socket.disable_monitor()
+    monitor.close(linger=0)
 
 
 def test_a_producer_can_bind(tmp_path: Path) -> None:
