@@ -144,6 +144,13 @@ def test_picture_is_an_svg_of_the_view(tmp_path: Path) -> None:
     path = tmp_path / "view.svg"
     save_svg(path, _tally(["pump"]), Scene("x"))
     assert ET.parse(path).getroot().tag.endswith("svg")
+
+
+def test_picture_is_whole_by_itself(tmp_path: Path) -> None:
+    """Opening the picture fetches nothing, fonts neither."""
+    path = tmp_path / "view.svg"
+    save_svg(path, _tally(["pump"]), Scene("x"))
+    assert "url(http" not in path.read_text().replace('"', "").replace("'", "")
     assert "pump" in path.read_text(encoding="utf-8")
 
 

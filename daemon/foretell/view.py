@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -118,8 +119,10 @@ def save_svg(path: Path, tally: Tally, scene: Scene, width: int = 110, height: i
         color_system="truecolor",
     )
     console.print(draw(tally, scene, None, width, height))
+    # rich has every viewer of the picture fetch a font from afar; a monospaced one is at hand.
+    picture = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="foretell"), flags=re.DOTALL)
     try:
-        path.write_text(console.export_svg(title="foretell"), encoding="utf-8")
+        path.write_text(picture, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: the picture cannot be written: {error.strerror}") from error
 
@@ -180,7 +183,7 @@ def _table(
     """Streams as far as there is room, the plotted one first; each with as many channels as is fair."""
     table = Table(expand=True, box=None, padding=(0, 1), header_style="bold dim")
     table.add_column("stream", no_wrap=True, ratio=3)
-    table.add_column("channel", no_wrap=True, ratio=3)
+    table.add_column("channel", no_wrap=True, ratio=3, min_width=12)
     for heading in ("value", "forecast", "90 % band", "error", "latency", "lost"):
         table.add_column(heading, justify="right", no_wrap=True)
     is_wide = width >= 100
@@ -215,14 +218,21 @@ def _cells(
 ) -> list[RenderableType]:
     is_first = channel == 0
     ratio = tally.score(name, channel).relative_mae
+    value, median = state.value[channel], state.median[channel]
     lower, upper = state.lower[channel], state.upper[channel]
     has_band = not (math.isnan(lower) or math.isnan(upper))
+    scale = max(
+        (abs(number) for number in (value, median, lower, upper) if math.isfinite(number)), default=0.0
+    )
     cells: list[RenderableType] = [
         Text(state.name if is_first else "", style="bold"),
         Text(scene.channel_name(state.name, channel), style="dim"),
-        Text(format_number(state.value[channel]), style=VALUE_STYLE),
-        Text(format_number(state.median[channel]), style=FORECAST_STYLE),
-        Text(f"{format_number(lower)} … {format_number(upper)}" if has_band else "none", style="dim"),
+        Text(format_number(value, scale), style=VALUE_STYLE),
+        Text(format_number(median, scale), style=FORECAST_STYLE),
+        Text(
+            f"{format_number(lower, scale)} … {format_number(upper, scale)}" if has_band else "none",
+            style="dim",
+        ),
         Text(format_ratio(ratio), style="" if ratio is None else "green" if ratio < 1 else "red"),
         Text(format_duration(state.latency_ns) if is_first else "", style="dim"),
         Text(f"{state.num_lost:,}" if is_first else "", style="red" if state.num_lost else "dim"),

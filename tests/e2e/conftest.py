@@ -35,7 +35,7 @@ def three_channels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
-    """Start daemons that end with the test; the first argument that is no setting is there for none."""
+    """Starts daemons with the settings it is given; they end with the test."""
     with ExitStack() as daemons:
 
         def start(*settings: str, **options: object) -> DaemonProcess:

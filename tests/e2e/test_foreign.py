@@ -64,7 +64,7 @@ def _take_of(link: Link, name: bytes, num_forecasts: int) -> list[Forecast]:
 
 
 def test_mflow_reader_reads_forecasts(start_daemon: StartDaemon, any_width: Path) -> None:
-    """A reader of mflow receives our forecasts as arrays of [horizon, quantiles, channels], with `output.topic = false`."""
+    """With `output.topic = false` mflow reads our forecasts, as arrays of [horizon, quantiles, channels]."""
     daemon = start_daemon(f"model.path={any_width}", "output.topic=false", "forecast.horizon=4")
     # Without a topic every subscriber takes the probes too.
     with Link(daemon.input_endpoint, daemon.output_endpoint) as link:
