@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket as raw
 import time
 
 import zmq
@@ -9,6 +10,16 @@ import zmq
 from foretell.sockets import ZmqSocket
 
 DEADLINE_S = 10.0
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6: many a container has none."""
+    try:
+        with raw.socket(raw.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def await_subscription(publisher: ZmqSocket, subscriber: ZmqSocket) -> bytes:

@@ -20,6 +20,7 @@ from foretell.sockets import (
     open_context,
     open_endpoints,
 )
+from peers import has_ipv6
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def test_a_free_port_is_found(socket: ZmqSocket) -> None:
         assert int(endpoint.removeprefix("tcp://127.0.0.1:")) > 0
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
 def test_all_addresses_are_both_kinds(socket: ZmqSocket) -> None:
     """`tcp://*` is reached over IPv4 and over IPv6."""
     (endpoint,) = open_endpoints(socket, ["tcp://*:*"], Mode.BIND)
