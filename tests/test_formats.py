@@ -29,6 +29,12 @@ def test_numbers_have_about_five_digits(number: float, expected: str) -> None:
     assert format_number(number) == expected
 
 
+def test_numbers_beside_larger_ones_have_their_decimals() -> None:
+    """What is next to nothing beside its neighbours is shown as nothing, without a sign."""
+    assert format_number(-2e-7, scale=30.0) == "0.00"
+    assert format_number(-2e-7) == "-2.00e-07"
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_numbers_fit_their_column(number: float) -> None:
     """No number needs more than nine characters and a sign."""

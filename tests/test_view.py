@@ -140,7 +140,7 @@ def test_colour_is_left_out_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPat
 
 
 def test_picture_is_an_svg_of_the_view(tmp_path: Path) -> None:
-    """The picture is well-formed SVG and shows the stream."""
+    """The picture is well-formed SVG, shows the stream, and loads nothing from elsewhere."""
     path = tmp_path / "view.svg"
     save_svg(path, _tally(["pump"]), Scene("x"))
     assert ET.parse(path).getroot().tag.endswith("svg")
@@ -151,7 +151,10 @@ def test_picture_is_whole_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "view.svg"
     save_svg(path, _tally(["pump"]), Scene("x"))
     assert "url(http" not in path.read_text().replace('"', "").replace("'", "")
-    assert "pump" in path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert "pump" in text
+    assert "url(http" not in text
+    assert 'url("http' not in text
 
 
 def test_rate_is_of_the_last_seconds() -> None:

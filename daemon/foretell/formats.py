@@ -12,15 +12,18 @@ from foretell.wire import Flag
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def format_number(number: float) -> str:
-    """Five significant digits at most and at most nine characters; an en dash where there is no number."""
+def format_number(number: float, scale: float = 0.0) -> str:
+    """At most nine characters; an en dash where there is no number.
+
+    Five significant digits of the number, or of `scale` where that is larger: the size of what stands beside it.
+    """
     if math.isnan(number):
         return "–"
-    size = abs(number)
+    size = max(abs(number), scale)
     if size >= 1e7 or 0 < size < 1e-3:
         return f"{number:.2e}"
     decimals = 0 if size >= 10_000 else 1 if size >= 1000 else 2 if size >= 10 else 3
-    return f"{number:.{decimals}f}"
+    return f"{round(number, decimals) + 0.0:.{decimals}f}"  # + 0.0: no minus before a zero
 
 
 def format_duration(duration_ns: float | None) -> str:
