@@ -10,7 +10,13 @@ from foretell.lstm import BUCKETS, MAX_ROWS, Kernel, Lstm, bucket_of
 from foretell.model import ModelSpec
 from small_models import joint_spec, model_of
 
-SPECS = [joint_spec(3, hidden=64, layers=2), joint_spec(8, hidden=64), joint_spec(1, 2, hidden=5, layers=3)]
+SPECS = [
+    joint_spec(3, hidden=64, layers=2),
+    joint_spec(8, hidden=64),
+    joint_spec(1, 2, hidden=5, layers=3),
+    joint_spec(2, 1, hidden=32),
+    joint_spec(2, 16, hidden=16),
+]
 
 
 def random_inputs(

@@ -6,7 +6,7 @@ them (or where they disagree) `nn.LSTM` itself steps.
 
 The result of a row never depends on the other rows of its batch, nor on whether its steps are made one by one or
 several in a call. oneDNN's LSTM and linear layer give that from two rows on. One row alone does not: several steps in a
-call have other bits in the layers above the first, and so has plain `F.linear`. So there is no batch of one.
+call have other bits in the layers above the first. So there is no batch of one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _PackedLayers:
 
 
 class _TorchLayers:
-    """The public `nn.LSTM` and `F.linear`."""
+    """The public `nn.LSTM`, and the output layer as products and sums."""
 
     def __init__(self, model: Model) -> None:
         self.lstm = plain_lstm(model)
@@ -89,7 +89,8 @@ class _TorchLayers:
 
     def __call__(self, x: torch.Tensor, h: States, c: States) -> tuple[torch.Tensor, States, States]:
         out, (hs, cs) = self.lstm(x, (torch.stack(h), torch.stack(c)))
-        y = torch.nn.functional.linear(out.view(-1, out.shape[2]), self.weight, self.bias)
+        # Not F.linear: with few rows or one output it takes other code, which rounds otherwise.
+        y = (out.view(-1, 1, out.shape[2]) * self.weight).sum(dim=2) + self.bias
         return y, list(hs), list(cs)
 
 
