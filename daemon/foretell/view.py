@@ -207,7 +207,7 @@ def _table(
 
 def _fair_limit(widths: Sequence[int], num_rows: int) -> int:
     """The most channels a stream may show so that all streams together fit; at least one."""
-    limit = max(widths)
+    limit = min(max(widths), max(1, num_rows))
     while limit > 1 and sum(min(limit, width) for width in widths) > num_rows:
         limit -= 1
     return limit
