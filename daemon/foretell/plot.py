@@ -5,6 +5,9 @@ A cell of the terminal holds 2 x 4 dots of Braille, so a plot w cells wide shows
 
 from __future__ import annotations
 
+import itertools
+from operator import itemgetter
+
 import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
@@ -43,9 +46,10 @@ def plot(history: History, width: int, height: int) -> list[Text]:
     lines = []
     for row in range(height):
         line = Text(_axis_label(row, height, low, high))
-        for dots in range(0, columns, 2):
-            cell = (slice(4 * row, 4 * row + 4), slice(dots, dots + 2))
-            line.append(*_draw(values[cell], forecasts[cell], band[cell]))
+        cells = [(slice(4 * row, 4 * row + 4), slice(dots, dots + 2)) for dots in range(0, columns, 2)]
+        drawn = [_draw(values[cell], forecasts[cell], band[cell]) for cell in cells]
+        for style, run in itertools.groupby(drawn, key=itemgetter(1)):
+            line.append("".join(character for character, _ in run), style)
         lines.append(line)
     return lines
 
