@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -96,12 +97,40 @@ def test_told_twice_is_told_once(start_daemon: StartDaemon, any_width: Path) -> 
     assert daemon.events[-1]["event"] == "stopped"
 
 
-def test_told_to_stop_during_the_start(start_daemon: StartDaemon, any_width: Path) -> None:
-    """Told to stop before it is ready, it exits 0 without having opened for frames."""
+def test_told_to_stop_during_the_import_of_torch(start_daemon: StartDaemon, any_width: Path) -> None:
+    """Told to stop while it still imports its libraries, it exits 0 without a traceback."""
     daemon = start_daemon(f"model.path={any_width}")
-    daemon.wait_event("starting")
-    status, _ = daemon.stop()
-    assert status == 0
+    maps = Path(f"/proc/{daemon.process.pid}/maps")
+    deadline_s = time.monotonic() + DEADLINE_S
+    while "libtorch" not in maps.read_text():
+        assert time.monotonic() < deadline_s
+    assert daemon.stop()[0] == 0
+    assert "Traceback" not in daemon.log
+
+
+_HELD = """
+import os, sys
+import foretell.run
+load_model = foretell.run.load_model
+def load_when_let_go(path):
+    open(os.environ["GATE"]).read()
+    return load_model(path)
+foretell.run.load_model = load_when_let_go
+from foretell.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_told_to_stop_while_the_model_is_loaded(
+    start_daemon: StartDaemon, any_width: Path, tmp_path: Path
+) -> None:
+    """Told to stop before it is ready, it exits 0 without having opened for frames."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    daemon = start_daemon(f"model.path={any_width}", program=("-c", _HELD), environ={"GATE": str(gate)})
+    with gate.open("w"):  # opens once the daemon waits at the other end
+        daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait() == 0
     assert "ready" not in [event["event"] for event in daemon.events]
     assert "Traceback" not in daemon.log
 

@@ -14,6 +14,7 @@ import pytest
 from daemon_process import own_environ
 from e2e.conftest import StartDaemon
 from e2e.link import DEADLINE_S, Link, frame
+from foretell.cli import build_parser
 
 _ROOT: Final = Path(__file__).parents[2]
 _README: Final = (_ROOT / "README.md").read_text(encoding="utf-8")
@@ -83,6 +84,16 @@ def _send_until_printed(link: Link, subscriber: subprocess.Popen[str]) -> None:
 def test_links_lead_somewhere(target: str) -> None:
     """Every link of the README is a file or a folder of the project."""
     assert (_ROOT / target).exists()
+
+
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"(?:`|^    )foretell ([a-z-]+)", _README, re.MULTILINE)))
+)
+def test_commands_that_are_named_are_there(command: str) -> None:
+    """Every command that the README names has a help."""
+    with pytest.raises(SystemExit) as ending:
+        build_parser().parse_args([command, "--help"])
+    assert ending.value.code == 0
 
 
 @pytest.mark.parametrize("script", sorted(set(re.findall(r"scripts/[a-z-]+", _README))))

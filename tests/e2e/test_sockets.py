@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -90,6 +91,18 @@ def test_all_endpoints_are_one_input(wide_daemon: DaemonProcess) -> None:
                 seen.setdefault(forecast.name, []).append(forecast.frame)
             seen.pop(b"mixed-start", None)
             assert all(len(numbers) <= _NUM_FRAMES for numbers in seen.values()), seen
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [("/-/ready", "ready"), ("/-/healthy", "ok"), ("/", "/metrics"), ("/metrics", "foretell_")],
+)
+def test_running_daemon_answers_over_http(wide_daemon: DaemonProcess, path: str, content: str) -> None:
+    """A daemon that is ready says so, is healthy, has a page that links to its metrics, and the metrics."""
+    wide_daemon.wait_ready()
+    with urllib.request.urlopen(wide_daemon.url + path, timeout=DEADLINE_S) as response:
+        assert response.status == 200
+        assert content in response.read().decode()
 
 
 def test_output_topics_are_prefixes(wide_daemon: DaemonProcess) -> None:
