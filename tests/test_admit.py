@@ -134,6 +134,14 @@ def test_eviction_takes_the_longest_idle_stream() -> None:
     assert set(subject.table.by_name) == {b"a", b"c"}
 
 
+def test_batches_received_together_keep_their_order() -> None:
+    """Of streams that came in one turn, in batches of their own, the one that came first is the longest idle."""
+    subject = admitter(capacity=2, when_full=WhenFull.EVICT)
+    for name in (b"a", b"b", b"c", b"d"):
+        assert admit_one(subject, Sent(name, 0), now_ns=1000).num_accepted == 1
+    assert set(subject.table.by_name) == {b"c", b"d"}
+
+
 def test_a_batch_larger_than_the_table_is_admitted_in_parts() -> None:
     """Streams of one batch make room for one another: each frame is accepted and the last streams remain."""
     subject = admitter(capacity=2, when_full=WhenFull.EVICT)

@@ -87,6 +87,7 @@ class Admitter:
         self._streams = streams
         self.table = SlotTable(config.capacity, streams.num_rows, streams.rows_of(config.max_channels))
         self._seating = Seating(self.table, streams, config.when_full)
+        self._next_ns = 0
         self._policy = OrderPolicy(
             on_gap=config.on_gap,
             max_fill=config.max_fill,
@@ -97,17 +98,19 @@ class Admitter:
         )
 
     def admit(self, batch: FrameBatch, now_ns: int) -> Iterator[Admission]:
-        """Judge a batch received at `now_ns` (monotonic).
+        """Judge a batch received at `now_ns` (monotonic; batches received together may share it).
 
         Gives one admission, or several where a batch of new streams is larger than the table and streams of its
         beginning must make room for those of its end. Each must be stepped before the next is asked for.
         """
         while True:
+            now_ns = max(now_ns, self._next_ns)  # so that of any two frames it is known which came later
             admission, num_judged = self._judge(batch, now_ns)
+            self._next_ns = now_ns + num_judged
             yield admission
             if num_judged == len(batch.names):
                 return
-            batch, now_ns = _part(batch, slice(num_judged, None)), now_ns + num_judged
+            batch = _part(batch, slice(num_judged, None))
 
     def evict_idle(self, now_ns: int) -> int:
         """Evict the streams that have been silent for `streams.idle_timeout_s`; how many there were."""
