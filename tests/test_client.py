@@ -94,6 +94,16 @@ def test_a_script_of_five_lines_loses_nothing(daemon: ZmqSocket, form: str) -> N
     assert not batch.unnumbered.any()
 
 
+def test_a_script_that_is_run_again_at_once_has_another_epoch(daemon: ZmqSocket) -> None:
+    """Of two producers one after the other the second begins a later epoch, however short the first one lived."""
+    taker = Taker(daemon, 2)
+    for _ in range(2):
+        with Producer(endpoint_of(daemon)) as producer:
+            producer.send("pump-1", [1])
+    first, second = (epoch for batch in decode_all(taker.result()) for epoch in batch.epoch.tolist())
+    assert first < second
+
+
 def test_streams_are_numbered_apart(daemon: ZmqSocket) -> None:
     """Every stream has its own numbers, and a number given by the caller is counted on from."""
     taker = Taker(daemon, 5)

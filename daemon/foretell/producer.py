@@ -40,7 +40,8 @@ class Producer:
     mode: "connect" to a daemon that binds, the default on both sides, or "bind".
     format: "packed" records, or "array-1.0" with its readable header.
     epoch: the start of this producer; frame numbers are comparable inside one epoch. By default the time now in
-        seconds, so that a producer that starts again is recognised.
+        seconds, so that a producer that starts again is recognised. One that ends within its first second then closes
+        with the next, since another that starts at once would be taken for the same and its frames for duplicates.
     topic: send a stream's name before its frames, for daemons that subscribe to prefixes.
     wait_s: how long to wait for a subscriber, or for room, before PeerTimeoutError. 0 never waits: frames that nobody
         takes are dropped, which suits a live sensor that must not be held up.
@@ -64,6 +65,7 @@ class Producer:
     ) -> None:
         self._is_packed = OutputFormat(format) is OutputFormat.PACKED
         self._epoch = int(time.time()) if epoch is None else epoch
+        self._is_epoch_from_clock = epoch is None
         self._has_topic = topic
         self._wait_s = wait_s
         self._next_frame: dict[str, int] = {}  # by stream; those whose name was found good
@@ -129,6 +131,9 @@ class Producer:
         """Wait until all frames are sent, for `linger_s` at most, and close. Closing twice does nothing more."""
         self._socket.close()
         self._context.term()
+        if self._is_epoch_from_clock and self._num_messages:
+            # Should the clock have been set back meanwhile, there is nothing to wait for.
+            time.sleep(min(max(0.0, self._epoch + 1 - time.time()), 1.0))
 
     def __enter__(self) -> Self:
         return self
