@@ -152,7 +152,7 @@ class Load:
                 left_s = (dues[num_sent_parts] - clock()) / 1e9
                 if num_received == num_expected or left_s <= 0:
                     continue
-                if not self._sleep(min(left_s, _LOST_S)) and left_s > _LOST_S:
+                if not self._sleep(min(left_s, _LOST_S)) and num_sent_parts == len(parts):
                     break
         self.num_received += num_received
         return Paced(np.array(sent_ns) - due_ns[: len(sent_ns)], *_latencies(answered, stamps_ns))
