@@ -110,7 +110,7 @@ class Admitter:
             yield admission
             if num_judged == len(batch.names):
                 return
-            batch = _part(batch, slice(num_judged, None))
+            batch = batch.part(slice(num_judged, None))
 
     def evict_idle(self, now_ns: int) -> int:
         """Evict the streams that have been silent for `streams.idle_timeout_s`; how many there were."""
@@ -148,7 +148,7 @@ class Admitter:
         if seats.num_evicted:
             admission.evicted[EvictReason.FULL] += seats.num_evicted
         if num_seated < num_frames:
-            batch = _part(batch, slice(0, num_seated))
+            batch = batch.part(slice(0, num_seated))
             unusable = None if unusable is None else unusable[:num_seated]
         seated = np.flatnonzero(slot != NOBODY)
         if seated.size:
@@ -278,17 +278,6 @@ class Admitter:
             values=values,
             steps=steps,
         )
-
-
-def _part(batch: FrameBatch, part: slice) -> FrameBatch:
-    return FrameBatch(
-        names=batch.names[part],
-        frame=batch.frame[part],
-        timestamp_ns=batch.timestamp_ns[part],
-        epoch=batch.epoch[part],
-        unnumbered=batch.unnumbered[part],
-        values=batch.values[part],
-    )
 
 
 def _note_last(

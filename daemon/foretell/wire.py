@@ -123,15 +123,4 @@ def _split(batch: FrameBatch, max_frames: int) -> list[FrameBatch]:
     if num_frames <= max_frames:
         return [batch]
     bounds = [*range(0, num_frames, max_frames), num_frames]
-    return [_part(batch, slice(start, stop)) for start, stop in pairwise(bounds)]
-
-
-def _part(batch: FrameBatch, part: slice) -> FrameBatch:
-    return FrameBatch(
-        names=batch.names[part],
-        frame=batch.frame[part],
-        timestamp_ns=batch.timestamp_ns[part],
-        epoch=batch.epoch[part],
-        unnumbered=batch.unnumbered[part],
-        values=batch.values[part],
-    )
+    return [batch.part(slice(start, stop)) for start, stop in pairwise(bounds)]

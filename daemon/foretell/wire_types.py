@@ -74,6 +74,17 @@ class FrameBatch:
     unnumbered: NDArray[np.bool_]  # [n]
     values: NDArray[np.float32]  # [n, F]
 
+    def part(self, rows: slice) -> FrameBatch:
+        """Some of the frames, as views."""
+        return FrameBatch(
+            names=self.names[rows],
+            frame=self.frame[rows],
+            timestamp_ns=self.timestamp_ns[rows],
+            epoch=self.epoch[rows],
+            unnumbered=self.unnumbered[rows],
+            values=self.values[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
