@@ -30,7 +30,7 @@ BUCKETS: Final = tuple(
 """Batch sizes that are ever run, at most 1/8 apart. oneDNN builds a primitive for each size (0.3 ms the first time),
 so all are run once before the daemon is ready, and other sizes are padded up to the next."""
 
-STEPS: Final = (64, 16, 4, 1)
+STEPS: Final = (256, 64, 16, 4, 1)
 """Numbers of time steps that are ever made in one call; powers of two, so that steps times bucket is a bucket."""
 
 States = list[torch.Tensor]

@@ -35,7 +35,7 @@ _FORECAST_OUT: Final = slice(188 // 4, None)
 # a row depend neither on the number of rows nor on the number of time steps in a call.
 _BUCKETS: Final = sorted({*range(1, 17), *(m << k for m in range(8, 17) for k in range(1, 9))})
 _BUCKET_OF: Final = [next(bucket for bucket in _BUCKETS if bucket >= size) for size in range(MAX_FRAMES + 1)]
-_STEPS: Final = (64, 32, 16, 8, 4, 2, 1)
+_STEPS: Final = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 class BareLoop:
