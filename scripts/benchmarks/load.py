@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import zmq
 
-from benchmarks.records import FORECAST, FRAME, Frames, probe
+from benchmarks.records import BYSTANDER_NS, FORECAST, FRAME, Frames, probe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 _MESSAGES_A_TURN: Final = 128
@@ -30,6 +32,7 @@ _NAP_S: Final = 0.0002
 
 _NO_WAIT: Final = int(zmq.NOBLOCK)  # a plain integer is passed on faster than an enum
 _DUE: Final = slice(16, 24)  # a forecast's timestamp_ns
+_BYSTANDER: Final = BYSTANDER_NS.to_bytes(8, "little")
 
 
 class Load:
@@ -120,39 +123,47 @@ class Load:
         self.num_received += num_bytes // size
         return num_bytes // size
 
-    def pace(self, parts: list[bytes], due_ns: NDArray[np.int64]) -> Paced:
-        """Send each part when it is due and stamp each forecast when it is received, until all are back."""
+    def pace(self, parts: Iterable[bytes], due_ns: NDArray[np.int64]) -> Paced:
+        """Send each part when it is due and stamp each forecast when it is received, until all are back.
+
+        The parts are as many as `due_ns`, all of one size, each taken before it is due. Forecasts of frames that
+        others sent (`BYSTANDER_NS`) are passed over.
+        """
         send, receive, no_wait, clock = self._send, self._source.recv, _NO_WAIT, time.monotonic_ns
         size, dues = FORECAST.itemsize, [*due_ns.tolist(), sys.maxsize]
         sent_ns: list[int] = []
         answered: list[bytes] = []  # the due times in each part received
         stamps_ns: list[int] = []
-        num_expected = len(parts) * len(parts[0]) // FRAME.itemsize
+        num_parts, upcoming = len(due_ns), iter(parts)
+        next_part = next(upcoming)
+        num_expected = num_parts * len(next_part) // FRAME.itemsize
         self.num_sent += num_expected
         num_sent_parts = num_received = 0
         while num_received < num_expected:
             for _ in range(_MESSAGES_A_TURN):
                 if clock() < dues[num_sent_parts]:
                     break
-                send(parts[num_sent_parts])
+                send(next_part)
                 num_sent_parts += 1
                 sent_ns.append(clock())
+                next_part = next(upcoming, b"")
             try:
                 for _ in range(_MESSAGES_A_TURN):
                     part = receive(no_wait)
                     if len(part) < size:
                         continue  # a topic
                     stamps_ns.append(clock())
-                    num_received += len(part) // size
                     one = len(part) == size
-                    answered.append(
-                        part[_DUE] if one else np.frombuffer(part, FORECAST)["timestamp_ns"].tobytes()
-                    )
+                    dues_in = part[_DUE] if one else np.frombuffer(part, FORECAST)["timestamp_ns"].tobytes()
+                    if _BYSTANDER in dues_in:
+                        dues_in = _without_bystanders(dues_in)
+                    num_received += len(dues_in) // 8
+                    answered.append(dues_in)
             except zmq.Again:
                 left_s = (dues[num_sent_parts] - clock()) / 1e9
                 if num_received == num_expected or left_s <= 0:
                     continue
-                if not self._sleep(min(left_s, _LOST_S)) and num_sent_parts == len(parts):
+                if not self._sleep(min(left_s, _LOST_S)) and num_sent_parts == num_parts:
                     break
         self.num_received += num_received
         return Paced(np.array(sent_ns) - due_ns[: len(sent_ns)], *_latencies(answered, stamps_ns))
@@ -177,3 +188,9 @@ class Paced:
 def _latencies(answered: list[bytes], stamps_ns: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     due_ns = np.frombuffer(b"".join(answered), "<i8")
     return due_ns, np.repeat(stamps_ns, [len(part) // 8 for part in answered]) - due_ns
+
+
+def _without_bystanders(dues: bytes) -> bytes:
+    due_ns = np.frombuffer(dues, "<i8")
+    own: bytes = due_ns[due_ns != BYSTANDER_NS].tobytes()
+    return own

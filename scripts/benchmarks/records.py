@@ -72,6 +72,9 @@ FORECAST: Final = np.dtype(
 RECORDS_PER_PART: Final = 256
 """Frames in a message of the `packed` load: 32 KiB, what a gateway collects in a few milliseconds."""
 
+BYSTANDER_NS: Final = 1
+"""The timestamp of frames that are not of the load: their forecasts are not measured."""
+
 
 class Frames:
     """The endless sequence of a load's frames: one of every stream in turn, each stream numbered from 0."""
