@@ -1,6 +1,7 @@
 """The benchmark's pieces work, and its contenders do the same work. No speed is asserted here."""
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -15,9 +16,11 @@ import pytest
 import torch
 import zmq
 
-from benchmarks import load, report
+from benchmarks import load, rates_report, report
 from benchmarks.bare import BareLoop
+from benchmarks.contender import Task
 from benchmarks.load import Load
+from benchmarks.models import ModelName
 from benchmarks.plain import PlainLoop
 from benchmarks.records import FORECAST, FRAME, RECORDS_PER_PART, Frames
 from benchmarks.weights import plain_model
@@ -40,12 +43,22 @@ class Outbox:
         return np.frombuffer(b"".join(body for _, body in self.messages), FORECAST)
 
 
-@pytest.mark.parametrize("num_streams", [1, 3, 40])
-@pytest.mark.parametrize("records_per_part", [1, 16])
-def test_bare_and_plain_agree(num_streams: int, records_per_part: int) -> None:
+def _task(num_streams: int, *, is_packed: bool, model: ModelName = ModelName.PLAIN_64) -> Task:
+    return Task(model, num_streams, is_packed)
+
+
+@pytest.mark.parametrize(
+    ("model", "num_streams", "records_per_part"),
+    [
+        *itertools.product([ModelName.PLAIN_64], [1, 3, 40], [1, 16]),
+        (ModelName.PLAIN_128X2, 3, 16),
+    ],
+)
+def test_bare_and_plain_agree(model: ModelName, num_streams: int, records_per_part: int) -> None:
     """The bare loop's rounds forecast what the plain loop's frame by frame does, in the same records."""
     frames = Frames(num_streams, records_per_part)
-    bare, plain = BareLoop(num_streams, is_packed=False), PlainLoop(is_packed=False)
+    task = _task(num_streams, is_packed=False, model=model)
+    bare, plain = BareLoop(task), PlainLoop(task)
     bare_out, plain_out = Outbox(), Outbox()
     for num_parts in (1, 2, 7):
         parts = frames.take(num_parts, 5)
@@ -72,7 +85,7 @@ def test_bare_loop_is_the_model() -> None:
     """The bare loop's forecasts of one stream are those of `nn.LSTM` run over its whole recording."""
     parts = Frames(1, 1).take(50, 0)
     out = Outbox()
-    BareLoop(1, is_packed=True).turn(parts, out)
+    BareLoop(_task(1, is_packed=True)).turn(parts, out)
     lstm, linear = plain_model()
     values = np.frombuffer(b"".join(parts), FRAME)["values"].copy()
     expected = linear(lstm(torch.from_numpy(values).unsqueeze(1))[0]).squeeze(1)
@@ -83,8 +96,8 @@ def test_packed_loops_answer_in_batches() -> None:
     """With packed frames a loop publishes all forecasts of a batch under the batch's topic."""
     parts = Frames(10, RECORDS_PER_PART).take(2, 0)
     bare_out, plain_out = Outbox(), Outbox()
-    BareLoop(10, is_packed=True).turn(parts, bare_out)
-    PlainLoop(is_packed=True).turn(parts, plain_out)
+    BareLoop(_task(10, is_packed=True)).turn(parts, bare_out)
+    PlainLoop(_task(0, is_packed=True)).turn(parts, plain_out)
     assert [topic for topic, _ in bare_out.messages] == [b"*"]
     assert {topic for topic, _ in plain_out.messages} == {b"*"}
     assert len(bare_out.forecasts()) == len(plain_out.forecasts()) == 2 * RECORDS_PER_PART
@@ -106,7 +119,7 @@ def test_frames_are_valid(records_per_part: int) -> None:
 
 def test_forecasts_are_valid() -> None:
     """A subscriber can read what the loops publish."""
-    for loop in (BareLoop(3, is_packed=True), PlainLoop(is_packed=True)):
+    for loop in (BareLoop(_task(3, is_packed=True)), PlainLoop(_task(0, is_packed=True))):
         out = Outbox()
         loop.turn(Frames(3, 12).take(1, 7), out)
         forecasts, _ = wire.decode_forecasts([body for _, body in out.messages])
@@ -214,7 +227,7 @@ def test_every_contender_is_measured(tmp_path: Path, packing: str) -> None:
         "ipc",
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments, "--json", str(lines)],
+        [sys.executable, "-m", "benchmarks", "rates", *arguments, "--json", str(lines)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -237,6 +250,7 @@ def test_table_has_medians_and_ratios() -> None:
     about = {
         **report.describe_host(),
         "streams": 1000,
+        "model": "plain-64",
         "packing": "packed",
         "transport": "tcp",
         "seconds": 1.0,
@@ -247,7 +261,7 @@ def test_table_has_medians_and_ratios() -> None:
         for contender, contenders_costs in costs.items()
         for cost in contenders_costs
     ]
-    text = report.tables(lines)
+    text = rates_report.tables(lines)
     assert "| 1.10 (1.00 to 1.20)" in text
     assert "1.500 (1.500 to 1.500)" in text
     assert "| 1.50 (1.38 to 1.64)" in text, "daemon / bare"

@@ -8,19 +8,16 @@ entirely, and leaves flags, count and model of the forecast at 0.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.contender import BATCH_TOPIC, MAX_FRAMES, Publish, serve
+from benchmarks.contender import BATCH_TOPIC, MAX_FRAMES, Publish, Task, serve
 from benchmarks.records import FORECAST, FRAME, NUM_CHANNELS
-from benchmarks.weights import HIDDEN_SIZE, plain_model
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
+from benchmarks.weights import plain_model
 
 # In words of 4 bytes. A frame and its forecast begin alike, but for the two of horizon and quantiles at byte 28.
 _FRAME_WORDS: Final = FRAME.itemsize // 4
@@ -38,13 +35,17 @@ _BUCKET_OF: Final = [next(bucket for bucket in _BUCKETS if bucket >= size) for s
 _STEPS: Final = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
-class BareLoop:
-    """A turn of the loop, with the states of up to `capacity` streams."""
+Step = Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float32]]
+"""Steps a block: distinct slots [n] and values [steps, n, channels] to forecasts of that shape."""
 
-    def __init__(self, capacity: int, *, is_packed: bool) -> None:
-        self._is_packed = is_packed
+
+class BareLoop:
+    """A turn of the loop, with the states of as many streams as the task says, by oneDNN or by `step`."""
+
+    def __init__(self, task: Task, step: Step | None = None) -> None:
+        self._is_packed = task.is_packed
         self._slots: dict[bytes, int] = {}
-        self._step = _packed_step(capacity)
+        self._step = step or _packed_step(task)
         self._out = np.zeros(MAX_FRAMES, FORECAST)
         self._out["magic"], self._out["channels"] = b"FTC1", NUM_CHANNELS
         self._out["horizon"], self._out["num_quantiles"], self._out["quantiles"] = 1, 1, 0.5
@@ -126,23 +127,29 @@ def _rounds(slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]] | N
     return by_slot[in_rounds] % MAX_FRAMES, np.bincount(rank).tolist()
 
 
-def _packed_step(capacity: int) -> Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float32]]:
-    """The function of a block: distinct slots [n] and values [steps, n, channels] to forecasts of that shape."""
+def _packed_step(task: Task) -> Step:
     torch.set_num_threads(1)
-    lstm, linear = plain_model()
-    w_ih, w_hh = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(
-        lstm.weight_ih_l0, lstm.weight_hh_l0, HIDDEN_SIZE, False, True, False, [1, 1, NUM_CHANNELS]
-    )
+    lstm, linear = plain_model(task.model)
+    H, num_layers = lstm.hidden_size, lstm.num_layers
+    layers = []
+    for layer in range(num_layers):
+        w_ih, w_hh, b_ih, b_hh = (
+            getattr(lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        packed = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(
+            w_ih, w_hh, H, False, True, False, [1, 1, w_ih.shape[1]]
+        )
+        h, c = torch.zeros(2, MAX_FRAMES, H)  # rows beyond the batch hold what an earlier one left there
+        arena_h, arena_c = np.zeros((2, task.capacity, H), np.float32)
+        layers.append((*packed, b_ih, b_hh, h, c, arena_h, arena_c))
     linear_weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight, 256)
     run_lstm, run_linear = torch.ops.aten.mkldnn_rnn_layer.default, torch.ops.mkldnn._linear_pointwise.default
-    b_ih, b_hh, linear_bias = lstm.bias_ih_l0, lstm.bias_hh_l0, linear.bias
+    linear_bias = linear.bias
 
-    arena_h, arena_c = np.zeros((2, capacity, HIDDEN_SIZE), np.float32)
-    # The inputs of each size, as views made once. Rows beyond the batch hold what an earlier one left there.
+    # The inputs and states of each size, as views made once.
     x_all = torch.zeros(2 * MAX_FRAMES, NUM_CHANNELS)
-    h_all, c_all = torch.zeros(2, MAX_FRAMES, HIDDEN_SIZE)
     inputs = {
-        (steps, size): (x_all[: steps * size].view(steps, size, -1), h_all[:size], c_all[:size])
+        (steps, size): x_all[: steps * size].view(steps, size, -1)
         for steps in _STEPS
         for size in _BUCKETS
         if steps * size <= 2 * MAX_FRAMES
@@ -151,25 +158,29 @@ def _packed_step(capacity: int) -> Callable[[NDArray[np.int64], NDArray[np.float
     @torch.inference_mode()
     def step(slots: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
         num_steps, n, _ = values.shape
-        x, h, c = inputs[num_steps, _BUCKET_OF[n]]
+        bucket = _BUCKET_OF[n]
+        x = inputs[num_steps, bucket]
         x.numpy()[:, :n] = values
-        np.take(arena_h, slots, axis=0, out=h.numpy()[:n], mode="clip")
-        np.take(arena_c, slots, axis=0, out=c.numpy()[:n], mode="clip")
-        # reverse, batch sizes, mode 2 = LSTM, hidden size, layers, biases, bidirectional, batch first, train
-        out, h, c, _ = run_lstm(
-            x, w_ih, w_hh, b_ih, b_hh, h, c, False, [], 2, HIDDEN_SIZE, 1, True, False, False, False
-        )
-        y = run_linear(out.view(-1, HIDDEN_SIZE), linear_weight, linear_bias, "none", [], "")
-        arena_h[slots] = h.numpy()[:n]
-        arena_c[slots] = c.numpy()[:n]
-        forecasts: NDArray[np.float32] = y.numpy().reshape(x.shape)[:, :n]
+        for w_ih, w_hh, b_ih, b_hh, h_all, c_all, arena_h, arena_c in layers:
+            h, c = h_all[:bucket], c_all[:bucket]
+            np.take(arena_h, slots, axis=0, out=h.numpy()[:n], mode="clip")
+            np.take(arena_c, slots, axis=0, out=c.numpy()[:n], mode="clip")
+            # reverse, batch sizes, mode 2 = LSTM, hidden size, layers, biases, bidirectional, batch first, train
+            x, h, c, _ = run_lstm(
+                x, w_ih, w_hh, b_ih, b_hh, h, c, False, [], 2, H, 1, True, False, False, False
+            )
+            arena_h[slots] = h.numpy()[:n]
+            arena_c[slots] = c.numpy()[:n]
+        y = run_linear(x.view(-1, H), linear_weight, linear_bias, "none", [], "")
+        forecasts: NDArray[np.float32] = y.numpy().reshape(num_steps, bucket, NUM_CHANNELS)[:, :n]
         return forecasts
 
     for num_steps, size in inputs:
         step(np.zeros(size, np.int64), np.zeros((num_steps, size, NUM_CHANNELS), np.float32))
-    arena_h[0] = arena_c[0] = 0
+    for *_, arena_h, arena_c in layers:
+        arena_h[0] = arena_c[0] = 0
     return step
 
 
 if __name__ == "__main__":
-    serve(lambda capacity, is_packed: BareLoop(capacity, is_packed=is_packed).turn, __doc__)
+    serve(lambda task: BareLoop(task).turn, __doc__)

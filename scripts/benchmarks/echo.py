@@ -38,4 +38,4 @@ class EchoLoop:
 
 
 if __name__ == "__main__":
-    serve(lambda _capacity, is_packed: EchoLoop(is_packed=is_packed).turn, __doc__)
+    serve(lambda task: EchoLoop(is_packed=task.is_packed).turn, __doc__)

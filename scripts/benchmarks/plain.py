@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from benchmarks.contender import BATCH_TOPIC, Publish, serve
+from benchmarks.contender import BATCH_TOPIC, Publish, Task, serve
 from benchmarks.records import FRAME, NUM_CHANNELS
 from benchmarks.weights import plain_model
 
@@ -20,10 +20,10 @@ _SURPRISE: Final = np.full(NUM_CHANNELS, np.nan, "<f4").tobytes()
 class PlainLoop:
     """A turn of the loop: one call of the model a frame."""
 
-    def __init__(self, *, is_packed: bool) -> None:
+    def __init__(self, task: Task) -> None:
         torch.set_num_threads(1)
-        self._is_packed = is_packed
-        self._lstm, self._linear = plain_model()
+        self._is_packed = task.is_packed
+        self._lstm, self._linear = plain_model(task.model)
         self._states: dict[bytes, tuple[torch.Tensor, torch.Tensor] | None] = {}
 
     def turn(self, parts: list[bytes], publish: Publish) -> None:
@@ -51,4 +51,4 @@ class PlainLoop:
 
 
 if __name__ == "__main__":
-    serve(lambda _capacity, is_packed: PlainLoop(is_packed=is_packed).turn, __doc__)
+    serve(lambda task: PlainLoop(task).turn, __doc__)

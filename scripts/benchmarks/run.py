@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from benchmarks.models import ModelName
 
 _LIMIT_S: Final = 120.0
 _STOP_S: Final = 10.0
@@ -27,6 +27,7 @@ class Contender(enum.StrEnum):
     BARE = "bare"
     DAEMON = "daemon"
     PLAIN = "plain"
+    ECHO = "echo"
 
 
 class Packing(enum.StrEnum):
@@ -49,38 +50,64 @@ class Case:
 
     num_streams: int
     packing: Packing
+    model: ModelName = ModelName.PLAIN_64
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all runs share: seconds of each of a run's measurements, transport, model file, folder for logs.
+    """What all runs share: the folder for logs and model files, and the transport.
 
     With `is_profiled` the daemon runs under cProfile, which slows it, and leaves `daemon.prof` in the folder.
     """
 
-    seconds: float
-    transport: Transport
-    model: Path
     folder: Path
+    transport: Transport = Transport.TCP
     is_profiled: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """A contender that runs: its process, and the endpoints that it binds for frames and for forecasts."""
+
+    process: subprocess.Popen[bytes]
+    input: str
+    output: str
+    metrics: str = ""  # of the daemon's metrics: http://HOST:PORT
 
 
 class RunError(Exception):
     """A run gave no figures: the contender or the load ended early, or too late."""
 
 
-def run(contender: Contender, case: Case, setup: Setup) -> dict[str, Any]:
-    """Start the contender and its load, and give what the load measured: the fields of `measure.Measured`."""
+@contextlib.contextmanager
+def started(
+    contender: Contender,
+    case: Case,
+    setup: Setup,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Started]:
+    """Start a contender, and end it after. `settings` are the daemon's beside what the case asks for, as TOML.
+
+    It need not be ready yet: `Load.open` waits until it forecasts. A `RunError` raised meanwhile is given the case and
+    the end of the contender's log.
+    """
     log = setup.folder / f"{contender}.log"
     with _endpoints(setup.transport) as (input_, output), log.open("w") as stderr:
-        process = subprocess.Popen(_command(contender, case, setup, input_, output), stderr=stderr)
+        metrics = f"http://127.0.0.1:{free_port()}"
+        if contender is Contender.DAEMON:
+            command = _daemon(
+                case, setup, input_, output, {"metrics.endpoint": f'"{metrics}"', **(settings or {})}
+            )
+        else:
+            command = _loop(contender, case, input_, output)
+        process = subprocess.Popen(command, stderr=stderr)
         try:
-            return _load(process, case, setup, input_, output)
+            yield Started(process, input_, output, metrics if contender is Contender.DAEMON else "")
         except RunError as error:
             stderr.flush()
             end = "\n".join(log.read_text().splitlines()[-10:])
             raise RunError(
-                f"{contender}, {case.num_streams} streams, {case.packing}: {error}\n{end}"
+                f"{contender}, {case.num_streams} streams, {case.packing}, {case.model}: {error}\n{end}"
             ) from None
         finally:
             process.terminate()
@@ -91,22 +118,27 @@ def run(contender: Contender, case: Case, setup: Setup) -> dict[str, Any]:
                 process.wait()
 
 
-def _load(
-    contender: subprocess.Popen[bytes], case: Case, setup: Setup, input_: str, output: str
-) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.measure", "--input", input_, "--output", output]
-    command += [
-        "--pid",
-        str(contender.pid),
-        "--streams",
-        str(case.num_streams),
-        "--seconds",
-        str(setup.seconds),
-    ]
-    if case.packing is Packing.PACKED:
-        command.append("--packed")
+def run(contender: Contender, case: Case, setup: Setup, seconds: float) -> dict[str, Any]:
+    """Start the contender and its load, and give what the load measured: the fields of `measure.Measured`.
+
+    `seconds` are of each of the two measurements.
+    """
+    with started(contender, case, setup) as running:
+        command = [sys.executable, "-m", "benchmarks.measure"]
+        command += ["--input", running.input, "--output", running.output, "--pid", str(running.process.pid)]
+        command += ["--streams", str(case.num_streams), "--seconds", str(seconds)]
+        if case.packing is Packing.PACKED:
+            command.append("--packed")
+        measured: dict[str, Any] = json.loads(finish(command, running.process))
+        return measured
+
+
+def finish(
+    command: Sequence[str | Path], contender: subprocess.Popen[bytes], limit_s: float = _LIMIT_S
+) -> str:
+    """Run a load to its end and give what it printed; a `RunError` where it fails or the contender ends before it."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
-        deadline = time.monotonic() + _LIMIT_S
+        deadline = time.monotonic() + limit_s
         while True:
             try:
                 out, errors = load.communicate(timeout=0.5)
@@ -118,32 +150,50 @@ def _load(
             raise RunError(f"the contender ended with exit code {contender.returncode}")
         if load.returncode != 0:
             raise RunError(
-                errors.strip().splitlines()[-1] if errors.strip() else f"no end within {_LIMIT_S:g} s"
+                errors.strip().splitlines()[-1] if errors.strip() else f"no end within {limit_s:g} s"
             )
-    measured: dict[str, Any] = json.loads(out)
-    return measured
+    return out
 
 
-def _command(
-    contender: Contender, case: Case, setup: Setup, input_: str, output: str
-) -> Sequence[str | Path]:
-    # The load's probe is one stream more.
-    capacity = str(case.num_streams + 1)
-    if contender is not Contender.DAEMON:
-        command = [sys.executable, "-m", f"benchmarks.{contender}", "--input", input_, "--output", output]
-        return [*command, "--capacity", capacity, *(["--packed"] if case.packing is Packing.PACKED else [])]
+def _loop(contender: Contender, case: Case, input_: str, output: str) -> list[str]:
+    command = [sys.executable, "-m", f"benchmarks.{contender}", "--input", input_, "--output", output]
+    command += ["--capacity", _capacity(case), "--model", case.model]
+    return [*command, *(["--packed"] if case.packing is Packing.PACKED else [])]
+
+
+def _daemon(case: Case, setup: Setup, input_: str, output: str, more: Mapping[str, str]) -> list[str]:
     settings = {
         "input.endpoints": json.dumps([input_]),
-        "streams.capacity": capacity,
-        "model.path": json.dumps(str(setup.model)),
+        "streams.capacity": _capacity(case),
+        "model.path": json.dumps(model_file(case.model, setup.folder)),
         "output.endpoint": json.dumps(output),
         "output.format": '"packed"',
         "output.batch": json.dumps(case.packing is Packing.PACKED),
-        "metrics.endpoint": f'"http://127.0.0.1:{_free_port()}"',
+        **more,
     }
     profile = ["-m", "cProfile", "-o", str(setup.folder / "daemon.prof")] if setup.is_profiled else []
     command = [sys.executable, *profile, "-m", "foretell", "run"]
     return [*command, *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))]
+
+
+def _capacity(case: Case) -> str:
+    return str(case.num_streams + 1)  # the load's probe is one stream more
+
+
+_written: set[Path] = set()
+
+
+def model_file(model: ModelName, folder: Path) -> str:
+    """What the daemon's `model.path` is for a model: its file in the folder, written once, or `builtin`."""
+    if model is ModelName.BUILTIN:
+        return "builtin"
+    path = folder / f"{model}.safetensors"
+    if path not in _written:
+        from benchmarks.weights import write_model_file  # imports torch, which no run waits for
+
+        write_model_file(path, model)
+        _written.add(path)
+    return str(path)
 
 
 @contextlib.contextmanager
@@ -153,10 +203,10 @@ def _endpoints(transport: Transport) -> Iterator[tuple[str, str]]:
         with tempfile.TemporaryDirectory(prefix="foretell-bench-") as folder:
             yield f"ipc://{folder}/frames", f"ipc://{folder}/forecasts"
     else:
-        yield f"tcp://127.0.0.1:{_free_port()}", f"tcp://127.0.0.1:{_free_port()}"
+        yield f"tcp://127.0.0.1:{free_port()}", f"tcp://127.0.0.1:{free_port()}"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that was free a moment ago; the kernel gives such ports out in turn, so not the same one soon."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
