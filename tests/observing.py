@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from foretell.admit import Admission
+from foretell.admission import Admission
 from foretell.config import LogConfig, LogFormat, LogLevel
 from foretell.log import open_log
 from foretell.observe import ModelFacts, Observer

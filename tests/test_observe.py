@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from foretell.admit import EvictReason
+from foretell.admission import EvictReason
 from foretell.connections import ConnectionChanges, Disconnect
 from foretell.events import LINE_INTERVAL_NS
 from foretell.order import ResetReason

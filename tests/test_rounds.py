@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretell.rounds import _stable_order, group_by_stream, rank_in_stream, split_rounds
+from foretell.rounds import _stable_order, group_by_stream, is_run_end, rank_in_stream
 
 SLOTS = st.lists(st.integers(0, 5), min_size=1, max_size=50)
 
@@ -25,17 +25,6 @@ def test_rank_is_the_number_of_earlier_frames_of_the_stream(slots: list[int]) ->
     assert rank.tolist() == [slots[:place].count(slots[place]) for place in at.tolist()]
 
 
-@given(SLOTS)
-def test_a_round_holds_no_stream_twice(slots: list[int]) -> None:
-    """Rounds are all frames, each once, no stream twice in one round, and every stream in order."""
-    at, rank = group_by_stream(np.array(slots), np.arange(len(slots)))
-    rounds = split_rounds(np.arange(len(slots)), rank)
-    assert sorted(at[np.concatenate(rounds)].tolist()) == list(range(len(slots)))
-    for part in rounds:
-        streams = [slots[place] for place in at[part].tolist()]
-        assert len(streams) == len(set(streams))
-
-
 def test_distinct_streams_stay_in_order_of_arrival() -> None:
     """Where every stream has one frame nothing is sorted."""
     at, rank = group_by_stream(np.array([7, 3, 5]), np.arange(3))
@@ -46,3 +35,12 @@ def test_distinct_streams_stay_in_order_of_arrival() -> None:
 def test_rank_restarts_with_each_run() -> None:
     """Neighbours that are equal are counted, and every other begins at 0."""
     assert rank_in_stream(np.array([4, 4, 4, 2, 9, 9])).tolist() == [0, 1, 2, 0, 0, 1]
+
+
+@given(SLOTS)
+def test_the_last_of_a_stream_ends_its_run(slots: list[int]) -> None:
+    """Of every stream's frames exactly the last one ends the group."""
+    slot = np.array(slots, np.int64)
+    at, rank = group_by_stream(slot, np.arange(slot.size))
+    last = {number: place for place, number in enumerate(slots)}
+    assert at[is_run_end(rank)].tolist() == [last[number] for number in slot[at[rank == 0]].tolist()]

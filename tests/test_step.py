@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from foretell.admit import Accepted
+from foretell.admission import Accepted
 from foretell.config import OnGap, OnLongGap, StreamsConfig, WhenFull
 from foretell.lstm import plain_lstm
 from foretell.model import ModelSpec

@@ -1,82 +1,42 @@
 """Who may be stepped: stream name to slot, order within a stream, values, and the steps that follow.
 
-Everything is columns over the batch. A stream whose frames are simply the next ones, as nearly all are, is judged by
-one comparison over the whole batch; the frames of the others are judged round by round (`foretell.order`), where round
-k holds the k-th frame of each stream, so that one stream's trouble costs the others nothing.
+Everything is columns over the batch. Frames that are simply the next ones, as nearly all are, are judged by one
+comparison over the whole batch (`foretell.succession`), and a frame that comes alone in a shorter way still
+(`foretell.lone`).
 """
 
 from __future__ import annotations
 
-import enum
-from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from foretell.admission import Accepted, Admission, EvictReason
 from foretell.config import OnMissing, StreamsConfig
-from foretell.order import ACCEPTED, CODE, REFUSALS, OrderPolicy, ResetReason, Round, judge_round
+from foretell.lone import admit_lone
+from foretell.order import ACCEPTED, CODE, REFUSALS, OrderPolicy
 from foretell.rounds import (
     Grouped,
-    Steps,
     group_by_stream,
     is_ascending,
+    is_run_end,
     lay_out,
-    of_same_streams,
     rank_in_stream,
-    split_rounds,
 )
 from foretell.seating import Seating, Streams
 from foretell.slots import NOBODY, SlotTable
+from foretell.succession import Sent, judge_order
 from foretell.wire import Flag, FrameBatch, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
 
-class EvictReason(enum.StrEnum):
-    """Why a stream lost its slot; values of the `reason` label."""
-
-    FULL = "full"
-    IDLE = "idle"
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The accepted frames of a batch in order of arrival, and the steps to make for them.
-
-    Columns as in `FrameBatch`, with slot i64 and flags, count u64 (the stream's forecasts up to and with this one).
-    """
-
-    names: list[bytes]
-    slot: NDArray[np.int64]
-    frame: NDArray[np.uint64]
-    timestamp_ns: NDArray[np.int64]
-    epoch: NDArray[np.uint32]
-    flags: NDArray[np.uint16]
-    count: NDArray[np.uint64]
-    values: NDArray[np.float32]
-    steps: Steps
-
-
-@dataclass(slots=True)
-class Admission:
-    """The verdicts over a batch: what was accepted (None for nothing) and how the rest is counted."""
-
-    accepted: Accepted | None = None
-    refused: Counter[Refusal] = field(default_factory=Counter)
-    resets: Counter[ResetReason] = field(default_factory=Counter)
-    evicted: Counter[EvictReason] = field(default_factory=Counter)
-    num_missed: int = 0
-    num_epochs: int = 0
-    num_imputed: int = 0
-
-    @property
-    def num_accepted(self) -> int:
-        """How many frames were accepted."""
-        return 0 if self.accepted is None else len(self.accepted.names)
+IDLE_AT_ONCE: Final = 4096
+"""The most streams that one call evicts for their silence: some milliseconds, that frames may have to wait."""
 
 
 class Admitter:
@@ -97,30 +57,39 @@ class Admitter:
             can_fill=streams.can_fill,
         )
 
-    def admit(self, batch: FrameBatch, now_ns: int) -> Iterator[Admission]:
+    def admit(self, batch: FrameBatch, now_ns: int) -> Iterable[Admission]:
         """Judge a batch received at `now_ns` (monotonic; batches received together may share it).
 
         Gives one admission, or several where a batch of new streams is larger than the table and streams of its
         beginning must make room for those of its end. Each must be stepped before the next is asked for.
         """
+        if len(batch.names) == 1:
+            now_ns = max(now_ns, self._next_ns)
+            admission = admit_lone(self.table, self._streams, batch, now_ns)
+            if admission is not None:
+                self._next_ns = now_ns + 1
+                return (admission,)
+        return self.admit_columns(batch, now_ns)
+
+    def admit_columns(self, batch: FrameBatch, now_ns: int) -> Iterator[Admission]:
+        """What `admit` does, the general way: for a batch of any number of frames, whatever is to be said of them."""
+        now_ns = max(now_ns, self._next_ns)  # so that of any two frames it is known which came later
         while True:
-            now_ns = max(now_ns, self._next_ns)  # so that of any two frames it is known which came later
             admission, num_judged = self._judge(batch, now_ns)
-            self._next_ns = now_ns + num_judged
+            self._next_ns = now_ns = now_ns + num_judged
             yield admission
             if num_judged == len(batch.names):
                 return
             batch = batch.part(slice(num_judged, None))
 
     def evict_idle(self, now_ns: int) -> int:
-        """Evict the streams that have been silent for `streams.idle_timeout_s`; how many there were."""
+        """Evict streams that have been silent for `streams.idle_timeout_s`, `IDLE_AT_ONCE` at most; how many."""
         timeout_s = self._config.idle_timeout_s
         if not timeout_s:
             return 0
-        idle = self.table.idle_before(now_ns - round(timeout_s * 1e9))
-        for slot in idle:
-            self.table.evict(slot)
-        return len(idle)
+        idle = self.table.idle_before(now_ns - round(timeout_s * 1e9), IDLE_AT_ONCE)
+        self.table.evict(idle)
+        return idle.size
 
     def began_anew(self, accepted: Accepted, restarted: NDArray[np.bool_]) -> Accepted:
         """Note that stepping made some states non-finite, so that they began anew with these frames."""
@@ -138,7 +107,7 @@ class Admitter:
         admission = Admission()
         num_frames, num_channels = batch.values.shape
         if self._streams.num_channels not in (None, num_channels):
-            admission.refused[Refusal.WRONG_CHANNELS] += num_frames
+            admission.refused[Refusal.WRONG_CHANNELS] = num_frames
             return admission, num_frames
         is_finite = np.isfinite(batch.values)
         is_whole = bool(is_finite.all())
@@ -146,7 +115,7 @@ class Admitter:
         seats = self._seating.seat(batch, unusable, now_ns)
         slot, verdict, num_seated = seats.slot, seats.verdict, seats.slot.size
         if seats.num_evicted:
-            admission.evicted[EvictReason.FULL] += seats.num_evicted
+            admission.evicted[EvictReason.FULL] = seats.num_evicted
         if num_seated < num_frames:
             batch = batch.part(slice(0, num_seated))
             unusable = None if unusable is None else unusable[:num_seated]
@@ -157,7 +126,7 @@ class Admitter:
                 self._accept(batch, columns, admission, may_miss=not is_whole)
         for code, count in enumerate(np.bincount(verdict).tolist()):
             if code != ACCEPTED and count:
-                admission.refused[REFUSALS[code - 1]] += count
+                admission.refused[REFUSALS[code - 1]] = count
         return admission, num_seated
 
     def _judge_values(
@@ -180,53 +149,25 @@ class Admitter:
         admission: Admission,
     ) -> Grouped:
         """Judge the order of the frames at `seated`; the accepted ones."""
-        table, num_channels = self.table, batch.values.shape[1]
         at, rank = group_by_stream(slot, seated)
-        seat, frame, epoch, unnumbered = slot[at], batch.frame[at], batch.epoch[at], batch.unnumbered[at]
-        last = table.frame[seat]
-        number = last + rank.astype(np.uint64) + 1
-        is_next = (
-            table.is_steady[seat]
-            & (number > last)  # after the largest number comes none
-            & (table.channels[seat] == num_channels)
-            & (table.epoch[seat] == epoch)
-            & ((frame == number) | unnumbered)
-        )
+        seat, unnumbered = slot[at], batch.unnumbered[at]
         unusable_at = None if unusable is None else unusable[at]
-        if unusable_at is not None:
-            is_next &= unusable_at == ACCEPTED
-        seen = table.seen[seat] + rank + 1
-        begins = has_gap = num_fills = None
-        if is_next.all():
-            _note_last(table, seat, rank, number, seen)
-        else:
-            is_odd = of_same_streams(seat, ~is_next, table.capacity)
-            steady = ~is_odd
-            _note_last(table, seat[steady], rank[steady], number[steady], seen[steady])
-            begins, has_gap = np.zeros(at.size, np.bool_), np.zeros(at.size, np.bool_)
-            num_fills, verdict_at = np.zeros(at.size, np.int64), np.zeros(at.size, np.uint8)
-            for part in split_rounds(np.flatnonzero(is_odd), rank):
-                codes = np.zeros(part.size, np.uint8) if unusable_at is None else unusable_at[part]
-                sent = Round(seat[part], frame[part], epoch[part], unnumbered[part], codes, num_channels)
-                judged = judge_round(table, self._policy, sent, self._reseat)
-                verdict_at[part], number[part], seen[part] = judged.verdict, judged.number, judged.seen
-                begins[part], num_fills[part], has_gap[part] = judged.begins, judged.num_fills, judged.has_gap
-                admission.num_missed += judged.num_missed
-                admission.num_epochs += judged.num_epochs
-                admission.resets.update(judged.resets)
-            verdict[at] = verdict_at
-            keep = verdict_at == ACCEPTED
+        sent = Sent(
+            seat, rank, batch.frame[at], batch.epoch[at], unnumbered, unusable_at, batch.values.shape[1]
+        )
+        judged = judge_order(self.table, self._policy, sent, self._reseat)
+        number, seen, begins, num_fills = judged.number, judged.seen, judged.begins, judged.num_fills
+        flags = self._flags(seen, unnumbered, begins, judged.has_gap)
+        if judged.verdict is not None:
+            admission.num_missed, admission.num_epochs = judged.num_missed, judged.num_epochs
+            admission.resets = judged.resets
+            verdict[at] = judged.verdict
+            keep = judged.verdict == ACCEPTED
             if not keep.all():
-                at, seat, number, seen, unnumbered = (
-                    at[keep],
-                    seat[keep],
-                    number[keep],
-                    seen[keep],
-                    unnumbered[keep],
-                )
-                begins, num_fills, has_gap = begins[keep], num_fills[keep], has_gap[keep]
+                at, seat, number, flags = at[keep], seat[keep], number[keep], flags[keep]
+                begins = None if begins is None else begins[keep]
+                num_fills = None if num_fills is None else num_fills[keep]
                 rank = rank_in_stream(seat)
-        flags = self._flags(seen, unnumbered, begins, has_gap)
         return Grouped(at, seat, rank, number, flags, begins, num_fills)
 
     def _reseat(self, slot: int, num_channels: int) -> bool:
@@ -250,11 +191,10 @@ class Admitter:
         """Put the accepted frames back into order of arrival and lay out their steps."""
         at, seat, number, flags = columns.at, columns.seat, columns.number, columns.flags
         count = self.table.count[seat] + columns.rank.astype(np.uint64) + 1
-        is_last = np.append(columns.rank[1:] == 0, True)
+        is_last = is_run_end(columns.rank)
         self.table.count[seat[is_last]] = count[is_last]
         num_rows = self._streams.rows_of(batch.values.shape[1])
-        rows = self.table.rows[seat, :num_rows]
-        steps = lay_out(columns, rows, batch.values, may_miss=may_miss)
+        steps = lay_out(columns, self.table.rows_of(seat, num_rows), batch.values, may_miss=may_miss)
         if columns.num_fills is not None and columns.num_fills.any():
             flags = flags | ((columns.num_fills > 0) * np.uint16(Flag.IMPUTED))
             admission.num_imputed += int(columns.num_fills.sum()) * batch.values.shape[1]
@@ -278,16 +218,3 @@ class Admitter:
             values=values,
             steps=steps,
         )
-
-
-def _note_last(
-    table: SlotTable,
-    seat: NDArray[np.int64],
-    rank: NDArray[np.int64],
-    number: NDArray[np.uint64],
-    seen: NDArray[np.int64],
-) -> None:
-    """Bring the table up to the last of each stream's frames, all of them simply the next ones."""
-    is_last = np.append(rank[1:] == 0, True)[: seat.size]
-    table.frame[seat[is_last]] = number[is_last]
-    table.seen[seat[is_last]] = seen[is_last]

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from foretell.admit import EvictReason
+from foretell.admission import EvictReason
 from foretell.connections import Disconnect
 from foretell.metrics import Counter
 from foretell.order import ResetReason

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import zmq
 
-from foretell.admit import Accepted
+from foretell.admission import Accepted
+from foretell.admit import IDLE_AT_ONCE
 from foretell.order import ResetReason
 from foretell.publish import Publisher
 from foretell.receive import Receiver
@@ -145,4 +146,6 @@ class Loop:
         self._observer.connections(self.receiver.read_monitor())
         if num_evicted := self._admitter.evict_idle(now_ns):
             self._observer.evicted_idle(num_evicted, len(self._admitter.table))
+            if num_evicted == IDLE_AT_ONCE:  # there are more, and frames may be waiting
+                self._care_due_ns = now_ns
         self._observer.idle()

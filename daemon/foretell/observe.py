@@ -16,7 +16,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from foretell import __version__
-from foretell.admit import EvictReason
+from foretell.admission import EvictReason
 from foretell.events import Event, EventLog, present
 from foretell.instruments import Instruments, Phase
 from foretell.serve import Status
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from structlog.typing import FilteringBoundLogger
 
-    from foretell.admit import Admission
+    from foretell.admission import Admission
     from foretell.connections import ConnectionChanges
     from foretell.order import ResetReason
 

@@ -70,8 +70,16 @@ def group_by_stream(
 def rank_in_stream(seat: NDArray[np.int64]) -> NDArray[np.int64]:
     """Place of each element within its run of equal neighbours."""
     place = np.arange(seat.size)
-    is_start = np.append(True, seat[1:] != seat[:-1])[: seat.size]
-    return place - np.maximum.accumulate(np.where(is_start, place, 0))
+    start = place.copy()
+    start[1:][seat[1:] == seat[:-1]] = 0
+    return place - np.maximum.accumulate(start)
+
+
+def is_run_end(rank: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each element is the last of its group, whose ranks ascend from 0."""
+    is_end = np.ones(rank.size, np.bool_)
+    np.equal(rank[1:], 0, out=is_end[:-1])
+    return is_end
 
 
 def _stable_order(keys: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -87,23 +95,6 @@ def _stable_order(keys: NDArray[np.int64]) -> NDArray[np.int64]:
 def is_ascending(at: NDArray[np.int64]) -> bool:
     """Whether places are in order of arrival."""
     return at.size < 2 or bool((at[1:] > at[:-1]).all())
-
-
-def of_same_streams(seat: NDArray[np.int64], mask: NDArray[np.bool_], capacity: int) -> NDArray[np.bool_]:
-    """Widen a mask over frames to all frames of the same streams."""
-    marked = np.zeros(capacity, np.bool_)
-    marked[seat[mask]] = True
-    return marked[seat]
-
-
-def split_rounds(places: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """`places` split by rank, the first frames of all streams first."""
-    ranks = rank[places]
-    if not ranks.any():
-        return [places]
-    order = _stable_order(ranks)
-    ends = np.flatnonzero(np.diff(ranks[order])) + 1
-    return np.split(places[order], ends)
 
 
 def lay_out(

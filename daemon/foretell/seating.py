@@ -1,4 +1,4 @@
-"""Stream names to slots: known streams by one look-up over the batch, strangers one by one, with room made for them."""
+"""Stream names to slots: known streams by one look-up over the batch, strangers together, with room made for them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from foretell.slots import NOBODY
 from foretell.wire import FrameBatch, Refusal, is_valid_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from foretell.slots import SlotTable
@@ -75,39 +77,84 @@ class Seating:
             return Seats(slot, verdict)
         is_known = slot != NOBODY
         table.last_seen_ns[slot[is_known]] = seen_ns[is_known]
-        num_evicted = 0
-        for index in strangers.tolist():
-            name = batch.names[index]
-            seat = table.by_name.get(name)  # it may have come earlier in this batch
-            if seat is None:
-                verdict[index] = self._judge(name, 0 if unusable is None else unusable[index])
-                if verdict[index] != ACCEPTED:
-                    continue
-                num_rows = self._streams.rows_of(batch.values.shape[1])
-                num_evicted += self._make_room(num_rows, now_ns)
-                if not table.has_room(num_rows):
-                    if index and self._may_evict and num_rows <= self._streams.num_rows:
-                        # What is full is full of streams of this very batch: they make room once they are stepped.
-                        return Seats(slot[:index], verdict[:index], num_evicted)
-                    verdict[index] = CODE[Refusal.NO_SLOT]
-                    continue
-                seat = table.admit(name, batch.values.shape[1], num_rows, now_ns + index)
-            slot[index] = seat
-            table.last_seen_ns[seat] = now_ns + index
-        return Seats(slot, verdict, num_evicted)
+        return self._seat_strangers(batch, unusable, Seats(slot, verdict), strangers, now_ns)
 
-    def _judge(self, name: bytes, unusable: int) -> int:
-        """The verdict over a stranger: a bad frame takes no slot, so that it can fill or empty none."""
-        return unusable if is_valid_name(name) else CODE[Refusal.BAD_SOURCE]
+    def _seat_strangers(
+        self,
+        batch: FrameBatch,
+        unusable: NDArray[np.uint8] | None,
+        seats: Seats,
+        strangers: NDArray[np.int64],
+        now_ns: int,
+    ) -> Seats:
+        """Seat the streams without a slot, whose frames are at `strangers`, in the order in which they came.
 
-    def _make_room(self, num_rows: int, before_ns: int) -> int:
-        """Evict the longest idle streams, none seen since `before_ns`, until a stream of `num_rows` fits; how many."""
+        A bad frame takes no slot, so that it can fill or empty none; a stream is seated by its first good one.
+        """
+        table, slot, verdict, num_channels = self._table, seats.slot, seats.verdict, batch.values.shape[1]
+        names = [batch.names[index] for index in strangers.tolist()]
+        verdict[strangers] = judged = _judge_strangers(
+            names, None if unusable is None else unusable[strangers]
+        )
+        first = _first_places(names, judged)
+        num_rows = self._streams.rows_of(num_channels)
+        num_evicted = self._make_room(len(first), num_rows, now_ns)
+        entering = list(first)[: table.num_fitting(num_rows)]
+        table.admit(entering, num_channels, num_rows, now_ns)
+
+        slot[strangers] = seat = np.fromiter(
+            map(table.by_name.get, names, repeat(NOBODY)), np.int64, len(names)
+        )
+        if unusable is not None:
+            is_early = np.arange(len(names)) < np.fromiter(
+                map(first.get, names, repeat(0)), np.int64, len(names)
+            )
+            slot[strangers[is_early]] = seat[is_early] = NOBODY
+        verdict[strangers[seat != NOBODY]] = (
+            ACCEPTED  # what a frame of theirs is refused for is judged in its order
+        )
+        num_frames = slot.size
+        unseated = strangers[(seat == NOBODY) & (judged == ACCEPTED)]
+        if unseated.size:
+            verdict[unseated] = CODE[Refusal.NO_SLOT]
+            if self._may_evict and num_rows <= self._streams.num_rows and unseated[-1]:
+                # What is full is full of streams of this very batch: they make room once they are stepped.
+                num_frames = int(unseated[unseated > 0][0])
+        seated = strangers[(seat != NOBODY) & (strangers < num_frames)]
+        table.last_seen_ns[slot[seated]] = now_ns + seated
+        return Seats(slot[:num_frames], verdict[:num_frames], num_evicted)
+
+    def _make_room(self, num_streams: int, num_rows: int, before_ns: int) -> int:
+        """Evict the longest idle streams, none seen since `before_ns`, until `num_streams` more of `num_rows` rows fit.
+
+        Or until none is left; how many there were.
+        """
+        if not self._may_evict or num_rows > self._streams.num_rows:
+            return 0
         num_evicted = 0
-        if self._may_evict and num_rows <= self._streams.num_rows:
-            while not self._table.has_room(num_rows):
-                idle = self._table.longest_idle(before_ns)
-                if idle is None:
-                    break
-                self._table.evict(idle)
-                num_evicted += 1
+        while num := self._table.num_to_evict(num_streams, num_rows):
+            idle = self._table.longest_idle(num, before_ns)
+            if not idle.size:
+                break
+            self._table.evict(idle)
+            num_evicted += idle.size
         return num_evicted
+
+
+def _judge_strangers(names: Sequence[bytes], unusable: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """The verdicts over frames of unknown streams, by their names and their values."""
+    verdict = np.zeros(len(names), np.uint8) if unusable is None else unusable
+    is_valid = {name: is_valid_name(name) for name in names}
+    if not all(is_valid.values()):
+        verdict[~np.fromiter(map(is_valid.__getitem__, names), np.bool_, len(names))] = CODE[
+            Refusal.BAD_SOURCE
+        ]
+    return verdict
+
+
+def _first_places(names: Sequence[bytes], verdict: NDArray[np.uint8]) -> dict[bytes, int]:
+    """Where each stream's first good frame is, in the order of these."""
+    first: dict[bytes, int] = {}
+    for place in np.flatnonzero(verdict == ACCEPTED).tolist():
+        first.setdefault(names[place], place)
+    return first
