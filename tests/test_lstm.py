@@ -1,14 +1,22 @@
-"""The LSTM kernel: the bits of `nn.LSTM`, whatever the batch."""
+"""How the LSTM is stepped: as nn.LSTM, whatever the batch."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pytest
 import torch
 
 from foretell import lstm
-from foretell.lstm import BUCKETS, MAX_ROWS, Kernel, Lstm, bucket_of
-from foretell.model import ModelSpec
+from foretell.arena import Arena
+from foretell.config import Precision
+from foretell.lstm import BUCKETS, MAX_ROWS, Kernel, Stepper, bucket_of, choose_stepper
+from foretell.model import Model, ModelSpec
 from small_models import joint_spec, model_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SPECS = [
     joint_spec(3, hidden=64, layers=2),
@@ -16,82 +24,165 @@ SPECS = [
     joint_spec(1, 2, hidden=5, layers=3),
     joint_spec(2, 1, hidden=32),
     joint_spec(2, 16, hidden=16),
+    joint_spec(3, 37, hidden=20),
 ]
-
-
-def random_inputs(
-    spec: ModelSpec, rows: int, steps: int = 1
-) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
-    """Inputs and states that are not zero."""
-    torch.manual_seed(rows)
-    h = [torch.randn(rows, spec.hidden_size).tanh() for _ in range(spec.num_layers)]
-    c = [torch.randn(rows, spec.hidden_size) for _ in range(spec.num_layers)]
-    return torch.randn(steps, rows, spec.input_size), h, c
 
 
 @pytest.fixture(params=list(Kernel))
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """Both kernels, the fallback by taking the other away."""
     if request.param is Kernel.TORCH:
-        monkeypatch.setattr(lstm, "_agrees", lambda *_: False)
+        monkeypatch.setattr(lstm, "_find_disagreement", lambda *_: "taken away by a test")
     return Kernel(request.param)
 
 
+def stepper_of(model: Model, kernel: Kernel) -> Stepper:
+    """The stepper, which must be the one asked for."""
+    stepper, chosen, _ = choose_stepper(model)
+    assert chosen is kernel
+    return stepper
+
+
+def random_arena(model: Model, num_rows: int) -> Arena:
+    """States that are not zero."""
+    arena, rng = Arena(model, num_rows), np.random.default_rng(num_rows)
+    for part in (*arena.h, *arena.c):
+        part[:] = np.tanh(rng.normal(size=part.shape))
+    return arena
+
+
+def inputs(spec: ModelSpec, steps: int, rows: int) -> NDArray[np.float32]:
+    """Standard normal inputs [steps, rows, input_size]."""
+    rng = np.random.default_rng(steps)
+    return rng.normal(size=(steps, rows, spec.input_size)).astype(np.float32)
+
+
+def advance(
+    stepper: Stepper, arena: Arena, rows: NDArray[np.int64], x: NDArray[np.float32], num_outputs: int
+) -> NDArray[np.float32]:
+    """Step rows that must all be good; the outputs."""
+    y = np.empty((len(x), rows.size, num_outputs), np.float32)
+    assert stepper.advance(arena, rows, np.ascontiguousarray(x), y) is None
+    return y
+
+
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_step_is_that_of_torch(kernel: Kernel, spec: ModelSpec) -> None:
-    """States agree with nn.LSTM to the bit, outputs with F.linear to rounding."""
+def test_steps_are_those_of_torch(kernel: Kernel, spec: ModelSpec) -> None:
+    """States and outputs agree with nn.LSTM and a linear layer to float32 rounding."""
     model = model_of(spec)
-    subject = Lstm(model)
-    assert subject.kernel is kernel
-    x, h, c = random_inputs(spec, 16)
-    y, h_next, c_next = subject.step(x, h, c)
+    stepper, arena = stepper_of(model, kernel), random_arena(model, 16)
+    rows, x = np.random.default_rng(0).permutation(16), inputs(spec, 3, 16)
+    h, c = (torch.from_numpy(np.stack([part[rows] for part in parts])) for parts in (arena.h, arena.c))
+    y = advance(stepper, arena, rows, x, spec.output_channels)
     with torch.inference_mode():
-        _, (h_plain, c_plain) = lstm.plain_lstm(model)(x, (torch.stack(h), torch.stack(c)))
-    assert torch.equal(torch.stack(h_next), h_plain)
-    assert torch.equal(torch.stack(c_next), c_plain)
-    linear = torch.nn.functional.linear(
-        h_plain[-1], model.weights["linear.weight"], model.weights["linear.bias"]
-    )
-    torch.testing.assert_close(y, linear)
+        out, (h, c) = lstm.plain_lstm(model)(torch.from_numpy(x), (h, c))
+        expected = torch.nn.functional.linear(
+            out, model.weights["linear.weight"], model.weights["linear.bias"]
+        )
+    np.testing.assert_allclose(y, expected.numpy(), rtol=0, atol=3e-6)
+    for layer in range(spec.num_layers):
+        np.testing.assert_allclose(arena.h[layer][rows], h[layer].numpy(), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(arena.c[layer][rows], c[layer].numpy(), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("rows", [2, 3, 15, 64, 640])
-def test_a_row_does_not_depend_on_its_batch(kernel: Kernel, spec: ModelSpec, rows: int) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 640])
+def test_a_row_does_not_depend_on_its_batch(kernel: Kernel, spec: ModelSpec, size: int) -> None:
     """Rows of a large batch have the bits that they have in a smaller one."""
-    subject = Lstm(model_of(spec))
-    x, h, c = random_inputs(spec, 1024)
-    large = subject.step(x, h, c)
-    small = subject.step(x[:, -rows:].clone(), [s[-rows:].clone() for s in h], [s[-rows:].clone() for s in c])
-    assert torch.equal(small[0], large[0][-rows:])
-    for small_states, large_states in zip(small[1:], large[1:], strict=True):
-        assert all(torch.equal(a, b[-rows:]) for a, b in zip(small_states, large_states, strict=True))
+    model = model_of(spec)
+    stepper, together, apart = stepper_of(model, kernel), random_arena(model, 700), random_arena(model, 700)
+    rows, x = np.random.default_rng(0).permutation(700), inputs(spec, 1, 700)
+    large = advance(stepper, together, rows, x, spec.output_channels)
+    small = advance(stepper, apart, rows[-size:], x[:, -size:], spec.output_channels)
+    assert np.array_equal(small, large[:, -size:])
+    assert np.array_equal(apart.state[rows[-size:]], together.state[rows[-size:]])
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize(("size", "steps"), [(1, 16), (2, 16), (3, 21), (64, 64), (1, 256), (16, 256)])
+def test_several_steps_in_one_call_are_those_made_one_by_one(
+    kernel: Kernel, spec: ModelSpec, size: int, steps: int
+) -> None:
+    """Outputs and states have the same bits however many time steps a call makes."""
+    model = model_of(spec)
+    stepper, together, apart = stepper_of(model, kernel), random_arena(model, size), random_arena(model, size)
+    rows, x = np.arange(size), inputs(spec, steps, size)
+    y = advance(stepper, together, rows, x, spec.output_channels)
+    for step in range(steps):
+        one = advance(stepper, apart, rows, x[step : step + 1], spec.output_channels)
+        assert np.array_equal(one[0], y[step])
+    assert np.array_equal(apart.state, together.state)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_state_of_a_bad_row_is_left_as_it_was(kernel: Kernel, steps: int) -> None:
+    """A row of which an output is not finite is said, its state untouched, and the other rows are stepped."""
+    model = model_of(joint_spec(3, hidden=20, layers=2))
+    stepper, arena, whole = stepper_of(model, kernel), random_arena(model, 9), random_arena(model, 9)
+    rows, x = np.arange(9), inputs(model.spec, steps, 9)
+    arena.c[0][[2, 7]] = np.nan
+    before = arena.state.copy()
+    y = np.empty((steps, 9, 3), np.float32)
+    bad = stepper.advance(arena, rows, x, y)
+    assert bad is not None
+    assert np.flatnonzero(bad).tolist() == [2, 7]
+    assert np.array_equal(arena.state[bad], before[bad], equal_nan=True)
+    expected = advance(stepper, whole, rows, x, 3)
+    assert np.array_equal(y[:, ~bad], expected[:, ~bad])
+    assert np.array_equal(arena.state[~bad], whole.state[~bad])
+
+
+def test_warming_up_leaves_the_arena_empty(kernel: Kernel) -> None:
+    """What is run before the first frame shows in no state."""
+    model = model_of(joint_spec(3, hidden=8))
+    arena = Arena(model, 50)
+    stepper_of(model, kernel).warm_up(arena)
+    assert not arena.state.any()
+
+
+def test_bfloat16_weights_change_a_forecast_a_little(kernel: Kernel) -> None:
+    """With bfloat16 weights outputs differ from float32's, by less than its three digits allow."""
+    model = model_of(joint_spec(8, hidden=64, layers=2))
+    rows, x = np.arange(30), inputs(model.spec, 5, 30)
+    exact = advance(stepper_of(model, kernel), random_arena(model, 30), rows, x, 8)
+    stepper, chosen, _ = choose_stepper(model, Precision.BFLOAT16)
+    assert chosen is kernel
+    rounded = advance(stepper, random_arena(model, 30), rows, x, 8)
+    difference = np.abs(rounded - exact).max()
+    assert 0 < difference < 0.1 * np.abs(exact).max()
+
+
+def test_a_disagreement_leads_to_torch_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel whose sums are wrong is found out at start."""
+    from foretell import native
+
+    packed = native.pack_weights
+
+    def spoilt(*args: object) -> NDArray[np.float32]:
+        weights = packed(*args)  # type: ignore[arg-type]
+        weights[0] += 0.1
+        return weights
+
+    monkeypatch.setattr(native, "pack_weights", spoilt)
+    _, chosen, reason = choose_stepper(model_of(joint_spec(3, hidden=8)))
+    assert chosen is Kernel.TORCH
+    assert "nn.LSTM" in reason
+
+
+def test_without_the_compiler_torch_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where llvmlite is missing nn.LSTM steps, and the reason says so."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "foretell.native", None)
+    _, chosen, reason = choose_stepper(model_of(joint_spec(3, hidden=8)))
+    assert chosen is Kernel.TORCH
+    assert "llvmlite" in reason
 
 
 def test_every_number_of_rows_has_a_bucket() -> None:
-    """The bucket of any size is the smallest one that holds it, and wastes at most an eighth beyond 16 rows."""
+    """The bucket of any size is the smallest one that holds it, and there are few."""
     for rows in range(1, MAX_ROWS + 1):
         bucket = bucket_of(rows)
         assert bucket in BUCKETS
-        assert rows <= bucket <= max(rows, rows * 9 // 8, 16)
-    assert len(BUCKETS) < 100
-
-
-def test_the_fallback_says_why() -> None:
-    """Where the packed kernel is not used the reason is there for log and metrics."""
-    assert Lstm(model_of(joint_spec())).reason
-
-
-@pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize(("rows", "steps"), [(2, 16), (3, 16), (64, 64), (2, 256), (16, 256)])
-def test_several_steps_in_one_call_are_those_made_one_by_one(
-    kernel: Kernel, spec: ModelSpec, rows: int, steps: int
-) -> None:
-    """Outputs and states have the same bits however many time steps a call makes."""
-    subject = Lstm(model_of(spec))
-    x, h, c = random_inputs(spec, rows, steps)
-    y, h_last, c_last = subject.step(x, h, c)
-    for step in range(steps):
-        y_one, h, c = subject.step(x[step : step + 1], h, c)
-        assert torch.equal(y_one, y.view(steps, rows, -1)[step])
-    assert all(map(torch.equal, [*h, *c], [*h_last, *c_last]))
+        assert rows <= bucket <= max(4, rows * 2)
+    assert len(BUCKETS) < 50

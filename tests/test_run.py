@@ -41,7 +41,7 @@ def test_bytes_per_row_are_those_of_the_arena() -> None:
 
     for model in (model_of(joint_spec(5, hidden=7, layers=2)), model_of(independent_spec())):
         arena = Arena(model, 3)
-        arrays = [*arena.h, *arena.c, arena.guess]
+        arrays = [arena.state, arena.guess]
         if arena.normalizer is not None:
             arrays.append(arena.normalizer)
         assert sum(array.nbytes for array in arrays) == 3 * bytes_per_row(model)

@@ -56,6 +56,21 @@ class OnEpoch(enum.StrEnum):
     RESET = "reset"
 
 
+class Precision(enum.StrEnum):
+    """Numbers of the model's weights, and of what they are multiplied with; sums and states are float32 always."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Device(enum.StrEnum):
+    """What steps the model."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    AUTO = "auto"
+
+
 class OnMissing(enum.StrEnum):
     """What becomes of a frame with missing values."""
 
@@ -181,7 +196,13 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     """Which model makes the forecasts."""
 
     path: Annotated[ModelPath, "The model."] = "builtin"
+    device: Annotated[
+        Device, "What steps the model and holds the states; auto is cuda where a GPU can be used, else cpu."
+    ] = Device.CPU
     threads: Annotated[Threads, "Threads that step the model; 0 lets foretell choose."] = 0
+    precision: Annotated[
+        Precision, "Numbers of the weights; bfloat16 is faster for large models and less exact."
+    ] = Precision.FLOAT32
 
 
 class ForecastConfig(Struct, frozen=True, kw_only=True):

@@ -65,9 +65,16 @@ def _run(config: Config, stop: StopSignals, observer: Observer) -> None:
             observer.log.info("serving", endpoint=server.endpoint)
         model = load_model(config.model.path)
         check_together(config, model)
-        torch.set_num_threads(choose_num_threads(config, model))
+        num_threads = choose_num_threads(config, model)
+        torch.set_num_threads(num_threads)
         num_rows = count_rows(config, model)
-        engine = Engine(model, num_rows, config.forecast.horizon)
+        engine = Engine(
+            model,
+            num_rows,
+            config.forecast.horizon,
+            precision=config.model.precision,
+            num_threads=num_threads,
+        )
         if not stop.is_set:
             engine.warm_up()
         observer.model_loaded(describe_model(config, model, engine))
@@ -112,7 +119,7 @@ def describe_model(config: Config, model: Model, engine: Engine) -> ModelFacts:
         layers=str(spec.num_layers),
         hidden_size=str(spec.hidden_size),
         quantiles=",".join(f"{level:g}" for level in spec.quantiles),
-        kernel=engine.lstm.kernel,
+        kernel=engine.kernel,
     )
 
 

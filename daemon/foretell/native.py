@@ -1,0 +1,225 @@
+"""The kernel of `foretell.kernel`, compiled for this processor and run on numpy's memory."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from llvmlite import binding as llvm
+
+from foretell.arena import aligned_zeros
+from foretell.config import Precision
+from foretell.kernel import STEP, write_step
+from foretell.kernel_layout import Layout, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from foretell.arena import Arena
+    from foretell.model import ModelSpec
+
+_SHORT_NS: Final = 100_000
+"""A call shorter than this keeps the GIL: to take it back from a thread that computes can cost 5 ms."""
+
+_SPLIT_NS: Final = 250_000
+"""What a thread must have to do at least, for handing it over takes some 50 us."""
+
+_MAX_BAD: Final = 4096
+
+_HALVED: Final = (0, 1, 3)
+"""Gates of a sigmoid, of which the kernel wants half the sum; a power of two changes no bit of a product."""
+
+_ARGUMENTS: Final = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 4]
+
+
+class NotNativeError(Exception):
+    """The kernel cannot be compiled for this processor; the message says why."""
+
+
+def find_target() -> Target:
+    """What this processor offers. Raises NotNativeError where products are not fused in hardware."""
+    features = llvm.get_host_cpu_features()
+    if platform.machine() in {"aarch64", "arm64"}:
+        return Target(lanes=4, tile_rows=6)
+    if features.get("avx512f"):
+        return Target(lanes=16, tile_rows=6, has_bfloat16=bool(features.get("avx512bf16")))
+    if features.get("avx2") and features.get("fma"):
+        return Target(lanes=8, tile_rows=3)
+    raise NotNativeError(f"a {platform.machine()} processor without AVX2 and FMA")
+
+
+class Code:
+    """Machine code of the kernel for a layout; holds the memory that it lies in."""
+
+    def __init__(self, layout: Layout, target: Target) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        module = llvm.parse_assembly(write_step(layout, target))
+        machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
+        )
+        # The code is written in vectors and unrolled as it should be; there is nothing to find for these passes.
+        tuning = llvm.create_pipeline_tuning_options(speed_level=1)
+        tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
+        builder = llvm.create_pass_builder(machine, tuning)
+        builder.getModulePassManager().run(module, builder)
+        self._engine = llvm.create_mcjit_compiler(module, machine)
+        self._engine.finalize_object()
+        address = self._engine.get_function_address(STEP)
+        self.call_alone = ctypes.PYFUNCTYPE(ctypes.c_int64, *_ARGUMENTS)(address)  # keeps the GIL
+        self.call = ctypes.CFUNCTYPE(ctypes.c_int64, *_ARGUMENTS)(address)
+
+
+@functools.lru_cache(maxsize=16)
+def compile_code(layout: Layout, target: Target) -> Code:
+    """The machine code for a layout, compiled once in a process: it does not depend on the weights."""
+    return Code(layout, target)
+
+
+def layout_of(spec: ModelSpec, precision: Precision) -> Layout:
+    """The kernel's sizes for a model."""
+    num_outputs = len(spec.quantiles) * spec.output_channels
+    return Layout(spec.input_size, spec.hidden_size, spec.num_layers, num_outputs, precision)
+
+
+class NativeKernel:
+    """Steps rows of arenas of one model, on up to `num_threads` threads. Raises NotNativeError.
+
+    weights: float32 arrays by PyTorch's names.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: Mapping[str, NDArray[np.float32]],
+        precision: Precision = Precision.FLOAT32,
+        num_threads: int = 1,
+    ) -> None:
+        target = find_target()
+        self.layout = layout_of(spec, precision)
+        self._code = compile_code(self.layout, target)
+        self._weights = pack_weights(self.layout, target, weights)
+        self._scratch = [aligned_zeros(self.layout.scratch_cells) for _ in range(num_threads)]
+        self._rooms = [scratch.ctypes.data for scratch in self._scratch]
+        self._weights_at = self._weights.ctypes.data
+        self._bad = np.zeros(_MAX_BAD, np.uint8)
+        self._bad_at = self._bad.ctypes.data
+        self._others = ThreadPoolExecutor(num_threads - 1, "step") if num_threads > 1 else None
+        self.ns_a_row = _SHORT_NS  # of one time step; measured by `warm_up`
+
+    def warm_up(self, arena: Arena) -> None:
+        """See `lstm.Stepper`; finds out how long a row takes."""
+        rows = np.arange(min(self.layout.chunk_rows, len(arena.state)))
+        x = np.zeros((1, rows.size, self.layout.input_size), np.float32)
+        y = np.empty((1, rows.size, self.layout.num_outputs), np.float32)
+        times_ns = []
+        for _ in range(5):
+            start_ns = time.perf_counter_ns()
+            self.advance(arena, rows, x, y)
+            times_ns.append(time.perf_counter_ns() - start_ns)
+        arena.restart(rows)
+        self.ns_a_row = max(1, min(times_ns) // rows.size)
+
+    def advance(
+        self, arena: Arena, rows: NDArray[np.int64], x: NDArray[np.float32], y: NDArray[np.float32]
+    ) -> NDArray[np.bool_] | None:
+        """See `lstm.Stepper`."""
+        num_steps, num_rows = x.shape[:2]
+        if num_rows > self._bad.size:
+            self._bad = np.zeros(2 * num_rows, np.uint8)
+            self._bad_at = self._bad.ctypes.data
+        places = (
+            arena.address,
+            rows.ctypes.data,
+            x.ctypes.data,
+            y.ctypes.data,
+            self._bad_at,
+            self._weights_at,
+        )
+        cost_ns = num_rows * num_steps * self.ns_a_row
+        if cost_ns < _SHORT_NS:
+            num_bad: int = self._code.call_alone(*places, self._rooms[0], num_rows, 0, num_rows, num_steps)
+        else:
+            num_bad = self._split(places, num_rows, num_steps, cost_ns)
+        return self._bad[:num_rows].astype(np.bool_) if num_bad else None
+
+    def _split(self, places: tuple[int, ...], num_rows: int, num_steps: int, cost_ns: int) -> int:
+        """The same rows, parts of them on other threads where that pays."""
+        num_parts = min(len(self._rooms), cost_ns // _SPLIT_NS, num_rows)
+        if self._others is None or num_parts < 2:
+            alone: int = self._code.call(*places, self._rooms[0], num_rows, 0, num_rows, num_steps)
+            return alone
+        bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
+        calls = [
+            (*places, room, num_rows, first, last, num_steps)
+            for room, (first, last) in zip(self._rooms, pairwise(bounds), strict=False)
+        ]
+        waiting = [self._others.submit(self._code.call, *call) for call in calls[1:]]
+        num_bad: int = self._code.call(*calls[0])
+        for future in waiting:
+            num_bad += future.result()
+        return num_bad
+
+
+def pack_weights(
+    layout: Layout, target: Target, weights: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """The model's weights in the order that `Layout` says, [weights_cells]."""
+    units, lanes, hidden = layout.units, target.lanes, layout.hidden_size
+    packed = aligned_zeros(layout.weights_cells)
+    for layer in range(layout.num_layers):
+        input_weights = weights[f"lstm.weight_ih_l{layer}"]
+        parts = [
+            _gates_last(input_weights, layout.units if layer else layout.input_size, units),
+            _gates_last(weights[f"lstm.weight_hh_l{layer}"], units, units),
+        ]
+        biases = np.zeros((4, units), np.float32)
+        biases[:, :hidden] = (weights[f"lstm.bias_ih_l{layer}"] + weights[f"lstm.bias_hh_l{layer}"]).reshape(
+            4, -1
+        )
+        for array in (*parts, biases[None]):
+            array[:, _HALVED] *= np.float32(0.5)
+        cells = np.concatenate([_cells(part, layout.precision) for part in parts])
+        by_unit = cells.reshape(len(cells), 4, units // lanes, lanes).transpose(2, 0, 1, 3)
+        _put(packed, layout.weights_at(layer), by_unit)
+        _put(packed, layout.biases_at(layer), biases.reshape(4, units // lanes, lanes).transpose(1, 0, 2))
+    output = np.zeros((units, layout.outputs), np.float32)
+    output[:hidden, : layout.num_outputs] = weights["linear.weight"].T
+    cells = _cells(output[:, None], layout.precision)
+    by_output = cells.reshape(len(cells), layout.outputs // lanes, lanes).transpose(1, 0, 2)
+    _put(packed, layout.output_weights_at, by_output)
+    _put(packed, layout.output_biases_at, weights["linear.bias"])
+    return packed
+
+
+def _gates_last(weights: NDArray[np.float32], num_inputs: int, units: int) -> NDArray[np.float32]:
+    """Weights [4 * hidden, inputs] as [inputs, 4, units], with padding."""
+    gates = weights.reshape(4, -1, weights.shape[1])
+    padded = np.zeros((num_inputs, 4, units), np.float32)
+    padded[: gates.shape[2], :, : gates.shape[1]] = gates.transpose(2, 0, 1)
+    return padded
+
+
+def _cells(weights: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
+    """Weights [inputs, ...] as cells: themselves, or bfloat16 pairs [inputs / 2, ...], the first in the lower half."""
+    if precision is Precision.FLOAT32:
+        return weights
+    if len(weights) % 2:
+        weights = np.concatenate([weights, np.zeros_like(weights[:1])])
+    bits = weights.view(np.uint32).astype(np.uint64)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint32)  # to the nearest, ties to even
+    pairs: NDArray[np.float32] = (rounded[0::2] | rounded[1::2] << 16).view(np.float32)
+    return pairs
+
+
+def _put(packed: NDArray[np.float32], at: int, part: NDArray[np.float32]) -> None:
+    # As integers: bits of two bfloat16 that look like a signalling NaN stay as they are.
+    packed.view(np.uint32)[at : at + part.size] = np.ascontiguousarray(part).reshape(-1).view(np.uint32)
