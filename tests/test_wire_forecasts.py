@@ -124,6 +124,17 @@ def test_packed_forecasts_come_back(batch: ForecastBatch, latency_ns: int) -> No
 
 
 @given(forecast_batches(), i64)
+def test_a_lone_packed_forecast_has_the_bytes_it_has_among_others(
+    batch: ForecastBatch, latency_ns: int
+) -> None:
+    """A batch of one forecast takes a shorter way to the same record."""
+    parts = encode_packed(batch, latency_ns)
+    for i, part in enumerate(parts):
+        assert encode_packed(row_of(batch, i), latency_ns) == [part]
+        assert encode_packed_batch(row_of(batch, i), latency_ns) == part
+
+
+@given(forecast_batches(), i64)
 def test_array_forecasts_come_back(batch: ForecastBatch, latency_ns: int) -> None:
     """decode(encode(x)) = x for forecasts as arrays, with the topic and without."""
     for i, (header, payload) in enumerate(encode_array(batch, latency_ns)):

@@ -22,7 +22,7 @@ class EvictReason(enum.StrEnum):
     IDLE = "idle"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted:
     """The accepted frames of a batch in order of arrival, and the steps to make for them.
 

@@ -53,8 +53,10 @@ class Loop:
     ) -> None:
         self._max_frames = config.batch.max_frames
         self._max_channels = config.streams.max_channels
-        self._model = model
+        self._outputs_are_inputs = model.spec.outputs_are_inputs
+        self._num_outputs = model.spec.output_channels
         self._quantiles = np.array(model.spec.quantiles, np.float32)
+        self._fingerprint = model.fingerprint
         self._engine, self._admitter, self._observer = engine, admitter, observer
         self._care_due_ns = 0
         self.receiver = Receiver(context, config.input)
@@ -122,10 +124,9 @@ class Loop:
             phases_ns[4] += started_ns - stepped_ns
 
     def _forecasts(self, accepted: Accepted, forecast: NDArray[np.float32]) -> ForecastBatch:
-        num_channels = self._model.spec.output_channels
         values = accepted.values
-        if not self._model.spec.outputs_are_inputs:
-            values = np.full((len(accepted.names), num_channels), np.nan, np.float32)
+        if not self._outputs_are_inputs:
+            values = _missing((len(accepted.names), self._num_outputs))
         return ForecastBatch(
             names=accepted.names,
             frame=accepted.frame,
@@ -134,10 +135,10 @@ class Loop:
             flags=accepted.flags,
             count=accepted.count,
             values=values,
-            surprise=np.full(values.shape, np.nan, np.float32),
+            surprise=_missing(values.shape),
             forecast=forecast,
             quantiles=self._quantiles,
-            model=self._model.fingerprint,
+            model=self._fingerprint,
         )
 
     def _take_care(self) -> None:
@@ -149,3 +150,9 @@ class Loop:
             if num_evicted == IDLE_AT_ONCE:  # there are more, and frames may be waiting
                 self._care_due_ns = now_ns
         self._observer.idle()
+
+
+def _missing(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    values = np.empty(shape, np.float32)
+    values.fill(np.nan)
+    return values

@@ -165,7 +165,8 @@ class Observer:
         refused = present(admission.refused)
         events = _events(admission)
         with self._lock:
-            self._refuse(refused)
+            if refused:
+                self._refuse(refused)
             metrics.received.add(num_accepted)
             metrics.accepted.add(num_accepted)
             metrics.pending.value += num_accepted
@@ -255,6 +256,8 @@ def _events(admission: Admission) -> list[tuple[Event, int, str]]:
 
 def _ages(timestamp_ns: NDArray[np.int64], now_ns: int) -> NDArray[np.int64]:
     """How long before `now_ns` each timestamp lies, 0 for one that lies after it."""
+    if timestamp_ns.size == 1:  # plain numbers are quicker
+        return np.array((min(max(now_ns - timestamp_ns.item(), 0), _MAX_AGE_NS),))
     # Limited before the subtraction, which would overflow for a time before 1735.
     limited = np.minimum(np.maximum(timestamp_ns, now_ns - _MAX_AGE_NS), now_ns)
     return now_ns - limited

@@ -80,6 +80,10 @@ def decode(bodies: Sequence[bytes | Array], arrival_ns: int, max_channels: int, 
     most `max_frames`, keep every stream's order where they are stepped one after another. Whatever the bytes, the
     answer is batches and counted refusals: each body gives its frames or one refusal.
     """
+    if len(bodies) == 1 and isinstance(bodies[0], bytes):
+        lone = decode_lone(bodies[0], arrival_ns, max_channels)
+        if lone is not None:
+            return Decoded([lone], {})
     batch = _decode_uniform(bodies, arrival_ns, max_channels)
     if batch is not None:
         return Decoded(_split(batch, max_frames), {})
@@ -110,8 +114,6 @@ def _decode_uniform(bodies: Sequence[bytes | Array], arrival_ns: int, max_channe
         return None
     parts = cast("Sequence[bytes]", bodies)  # an array is a tuple of length 2, and a head is longer than that
     length, record_bytes = lengths.pop(), frame_dtype(num_channels).itemsize
-    if length == record_bytes and len(parts) == 1:
-        return decode_lone(parts[0], num_channels, arrival_ns)
     if length % record_bytes:
         return None
     records = read_records(parts, num_channels)
