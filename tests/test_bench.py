@@ -21,10 +21,14 @@ from benchmarks.bare import BareLoop
 from benchmarks.contender import Task
 from benchmarks.load import Load
 from benchmarks.models import ModelName
-from benchmarks.plain import PlainLoop
+from benchmarks.plain import plain_loop
 from benchmarks.records import FORECAST, FRAME, RECORDS_PER_PART, Frames
+from benchmarks.step_alone import steps_of_batch
 from benchmarks.weights import plain_model
 from foretell import wire
+from foretell.config import StreamsConfig
+from foretell.model import load_model
+from pipeline import Pipeline
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,7 +62,7 @@ def test_bare_and_plain_agree(model: ModelName, num_streams: int, records_per_pa
     """The bare loop's rounds forecast what the plain loop's frame by frame does, in the same records."""
     frames = Frames(num_streams, records_per_part)
     task = _task(num_streams, is_packed=False, model=model)
-    bare, plain = BareLoop(task), PlainLoop(task)
+    bare, plain = BareLoop(task), plain_loop(task)
     bare_out, plain_out = Outbox(), Outbox()
     for num_parts in (1, 2, 7):
         parts = frames.take(num_parts, 5)
@@ -97,7 +101,7 @@ def test_packed_loops_answer_in_batches() -> None:
     parts = Frames(10, RECORDS_PER_PART).take(2, 0)
     bare_out, plain_out = Outbox(), Outbox()
     BareLoop(_task(10, is_packed=True)).turn(parts, bare_out)
-    PlainLoop(_task(0, is_packed=True)).turn(parts, plain_out)
+    plain_loop(_task(0, is_packed=True)).turn(parts, plain_out)
     assert [topic for topic, _ in bare_out.messages] == [b"*"]
     assert {topic for topic, _ in plain_out.messages} == {b"*"}
     assert len(bare_out.forecasts()) == len(plain_out.forecasts()) == 2 * RECORDS_PER_PART
@@ -119,7 +123,7 @@ def test_frames_are_valid(records_per_part: int) -> None:
 
 def test_forecasts_are_valid() -> None:
     """A subscriber can read what the loops publish."""
-    for loop in (BareLoop(_task(3, is_packed=True)), PlainLoop(_task(0, is_packed=True))):
+    for loop in (BareLoop(_task(3, is_packed=True)), plain_loop(_task(0, is_packed=True))):
         out = Outbox()
         loop.turn(Frames(3, 12).take(1, 7), out)
         forecasts, _ = wire.decode_forecasts([body for _, body in out.messages])
@@ -215,6 +219,7 @@ def test_every_contender_is_measured(tmp_path: Path, packing: str) -> None:
     lines = tmp_path / "runs.jsonl"
     path = os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "daemon")])
     arguments = [
+        *("--only", "bare", "daemon", "plain", "--model", "plain-64"),
         "--packing",
         packing,
         "--streams",
@@ -244,6 +249,48 @@ def test_every_contender_is_measured(tmp_path: Path, packing: str) -> None:
         assert min(run["frames_per_s"], run["cpu_us_per_frame"], run["latency_p50_us"]) > 0, run
 
 
+def _run_alone(*arguments: str) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.step_alone", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "daemon")])},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
+
+
+def test_the_step_alone_counts_rows() -> None:
+    """The built-in model's step alone steps a row of state for each of the eight channels of a frame."""
+    measured = _run_alone("--model", "builtin", "--streams", "3", "--seconds", "0.01")
+    assert measured["rows_per_s"] == pytest.approx(8 * measured["frames_per_s"])
+    assert measured["cpu_us_per_frame"] > 0
+
+
+@pytest.mark.parametrize("num_streams", [3, 50])
+def test_the_step_alone_steps_the_batch_of_the_load(num_streams: int) -> None:
+    """The batch that the step alone is given is what admission makes of the load's frames."""
+    model = load_model("builtin")
+    given = steps_of_batch(model, num_streams, 40)
+    decoded = wire.decode(Frames(num_streams, 40).take(1, 0), 1, max_channels=8, max_frames=40)
+    pipeline = Pipeline(model, StreamsConfig(), num_rows=400)
+    [admission] = pipeline.admitter.admit(decoded.batches[0], 1)
+    assert admission.accepted is not None
+    made = admission.accepted.steps
+    assert given.round_ends == made.round_ends
+    assert np.array_equal(given.values, made.values)
+    assert (given.frame is None) == (made.frame is None)
+    if given.frame is not None:
+        assert np.array_equal(given.frame, made.frame)
+    # Rows may be others, but are of the same streams.
+    assert np.array_equal(
+        np.unique(given.rows, return_inverse=True)[1], np.unique(made.rows, return_inverse=True)[1]
+    )
+
+
 def test_table_has_medians_and_ratios() -> None:
     """The tables give medians with their spread, and the ratios of medians."""
     measured = {"latency_p50_us": 1500.0, "latency_p99_us": 2000.0, "latency_p999_us": 3000.0, "num_lost": 0}
@@ -261,7 +308,7 @@ def test_table_has_medians_and_ratios() -> None:
         for contender, contenders_costs in costs.items()
         for cost in contenders_costs
     ]
-    text = rates_report.tables(lines)
+    text = rates_report.tables(lines, {})
     assert "| 1.10 (1.00 to 1.20)" in text
     assert "1.500 (1.500 to 1.500)" in text
     assert "| 1.50 (1.38 to 1.64)" in text, "daemon / bare"

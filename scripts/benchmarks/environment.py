@@ -30,12 +30,17 @@ class MissingError(Exception):
     """Something to be measured cannot be had here; the words say why."""
 
 
+def interpreter(folder: Path) -> Path:
+    """Where the environment's Python is, made or not."""
+    return folder / "venv" / "bin" / "python"
+
+
 def peer_python(folder: Path, say: Callable[[str], None], *libraries: str) -> Path:
     """The interpreter of the environment in `folder`/venv, with `libraries` in it, made where it is not there.
 
     Raises MissingError where it cannot be made or lacks one of them.
     """
-    python = folder / "venv" / "bin" / "python"
+    python = interpreter(folder)
     stamp = folder / "venv" / ".installed"
     wanted = hashlib.sha256(_REQUIREMENTS.read_bytes() + _CONSTRAINTS.read_bytes() + sys.version.encode())
     if not stamp.is_file() or stamp.read_text() != wanted.hexdigest():

@@ -16,7 +16,7 @@ class Limit:
 
     def __str__(self) -> str:
         sign = "<=" if self.is_most else ">="
-        return f"{sign} {self.bound:,g}"
+        return f"{sign} {self.bound:,.0f}" if self.bound >= 1_000 else f"{sign} {self.bound:g}"
 
 
 def judge(limit: Limit, low: float, high: float | None = None, *, drift: float = 1.0) -> str:

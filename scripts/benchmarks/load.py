@@ -36,11 +36,16 @@ _BYSTANDER: Final = BYSTANDER_NS.to_bytes(8, "little")
 
 
 class Load:
-    """The load's sockets, what it has sent and what has come back."""
+    """The load's sockets, what it has sent and what has come back; `forecast` is the record of a forecast."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], input_endpoint: str, output_endpoint: str
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        input_endpoint: str,
+        output_endpoint: str,
+        forecast: np.dtype[np.void] = FORECAST,
     ) -> None:
+        self._forecast = forecast
         self._sink, self._source = context.socket(zmq.PUB), context.socket(zmq.SUB)
         for socket in (self._sink, self._source):
             socket.set_hwm(0)  # what is in flight is bounded here; a mark reached would drop silently
@@ -112,7 +117,7 @@ class Load:
 
     def _receive(self) -> int:
         """Take what is there, or some of it; the number of forecasts in it."""
-        receive, no_wait, size, num_bytes = self._source.recv, _NO_WAIT, FORECAST.itemsize, 0
+        receive, no_wait, size, num_bytes = self._source.recv, _NO_WAIT, self._forecast.itemsize, 0
         try:
             for _ in range(4 * _MESSAGES_A_TURN):
                 part = receive(no_wait)
@@ -130,7 +135,7 @@ class Load:
         others sent (`BYSTANDER_NS`) are passed over.
         """
         send, receive, no_wait, clock = self._send, self._source.recv, _NO_WAIT, time.monotonic_ns
-        size, dues = FORECAST.itemsize, [*due_ns.tolist(), sys.maxsize]
+        forecast, size, dues = self._forecast, self._forecast.itemsize, [*due_ns.tolist(), sys.maxsize]
         sent_ns: list[int] = []
         answered: list[bytes] = []  # the due times in each part received
         stamps_ns: list[int] = []
@@ -154,7 +159,7 @@ class Load:
                         continue  # a topic
                     stamps_ns.append(clock())
                     one = len(part) == size
-                    dues_in = part[_DUE] if one else np.frombuffer(part, FORECAST)["timestamp_ns"].tobytes()
+                    dues_in = part[_DUE] if one else np.frombuffer(part, forecast)["timestamp_ns"].tobytes()
                     if _BYSTANDER in dues_in:
                         dues_in = _without_bystanders(dues_in)
                     num_received += len(dues_in) // 8

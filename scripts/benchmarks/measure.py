@@ -15,7 +15,7 @@ import numpy as np
 import zmq
 
 from benchmarks.load import Load
-from benchmarks.records import RECORDS_PER_PART, Frames
+from benchmarks.records import RECORDS_PER_PART, Frames, forecast_dtype
 
 WINDOW_MESSAGE: Final = 8_192
 WINDOW_PACKED: Final = 16_384
@@ -65,12 +65,20 @@ class CpuClock:
 
 
 def measure(
-    load: Load, num_streams: int, records_per_part: int, contender: CpuClock, seconds: float
+    load: Load,
+    num_streams: int,
+    records_per_part: int,
+    contender: CpuClock,
+    seconds: float,
+    window: int | None = None,
 ) -> Measured:
-    """Seek the sustained rate for `seconds`, then pace half of it for as long, each after a warm-up."""
+    """Seek the sustained rate for `seconds`, then pace half of it for as long, each after a warm-up.
+
+    `window` is how many frames are in flight while the rate is sought, where it is not the usual.
+    """
     frames = Frames(num_streams, records_per_part)
     warm_up_s = seconds / 3
-    window = WINDOW_MESSAGE if records_per_part == 1 else WINDOW_PACKED
+    window = window or (WINDOW_MESSAGE if records_per_part == 1 else WINDOW_PACKED)
 
     load.saturate(frames, records_per_part, window, warm_up_s)
     num_before, time_before = load.num_received, time.monotonic_ns()
@@ -114,6 +122,8 @@ def main() -> None:
     parser.add_argument("--streams", required=True, type=int)
     parser.add_argument("--packed", action="store_true", help=f"{RECORDS_PER_PART} frames a message")
     parser.add_argument("--seconds", required=True, type=float, help="of each measurement")
+    parser.add_argument("--window", type=int, help="frames in flight while the rate is sought")
+    parser.add_argument("--quantiles", type=int, default=1, help="levels in the contender's forecasts")
     args = parser.parse_args()
 
     gc.disable()
@@ -121,10 +131,11 @@ def main() -> None:
         _PR_SET_TIMERSLACK, 1
     )  # sleeps end within a microsecond or so of their time, not 50
     context = zmq.Context()
-    load = Load(context, args.input, args.output)
+    load = Load(context, args.input, args.output, forecast_dtype(args.quantiles))
     load.open(deadline_s=60)
     records_per_part = RECORDS_PER_PART if args.packed else 1
-    print(json.dumps(asdict(measure(load, args.streams, records_per_part, CpuClock(args.pid), args.seconds))))
+    measured = measure(load, args.streams, records_per_part, CpuClock(args.pid), args.seconds, args.window)
+    print(json.dumps(asdict(measured)))
     load.close()
     context.term()
 

@@ -25,3 +25,6 @@ class Size:
 
 PLAIN_SIZES: Final = {ModelName.PLAIN_64: Size(64, 1), ModelName.PLAIN_128X2: Size(128, 2)}
 """The plain models, which every loop can run; the built-in is the daemon's alone."""
+
+NUM_QUANTILES: Final = {ModelName.PLAIN_64: 1, ModelName.PLAIN_128X2: 1, ModelName.BUILTIN: 7}
+"""Levels that each forecasts, which say how long the record of a forecast is."""

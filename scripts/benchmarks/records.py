@@ -35,39 +35,24 @@ FRAME: Final = np.dtype(
 )
 """A frame of 8 channels. Every byte belongs to a field: numpy copies no others."""
 
-FORECAST: Final = np.dtype(
-    {
-        "names": [
-            *(
-                "magic",
-                "channels",
-                "flags",
-                "frame",
-                "timestamp_ns",
-                "epoch",
-                "horizon",
-                "num_quantiles",
-                "source",
-            ),
-            *("model", "latency_ns", "count", "quantiles", "surprise", "values", "forecast"),
-        ],
-        "formats": [
-            *("S4", "<u2", "<u2", "<u8", "<i8", "<u4", "<u2", "<u2", "S64"),
-            *(
-                "<u8",
-                "<i8",
-                "<u8",
-                "<f4",
-                ("<f4", NUM_CHANNELS),
-                ("<f4", NUM_CHANNELS),
-                ("<f4", NUM_CHANNELS),
-            ),
-        ],
-        "offsets": [0, 4, 6, 8, 16, 24, 28, 30, 32, 96, 104, 112, 120, 124, 156, 188],
-        "itemsize": 120 + 4 * (1 + 3 * NUM_CHANNELS),
-    }
-)
-"""A forecast of a point model, one frame ahead: horizon 1, the one quantile level 0.5, 8 channels."""
+
+def forecast_dtype(num_quantiles: int) -> np.dtype[np.void]:
+    """The record of a forecast one frame ahead, horizon 1: `num_quantiles` levels, 8 channels."""
+    head = "magic S4, channels <u2, flags <u2, frame <u8, timestamp_ns <i8, epoch <u4, horizon <u2"
+    head += ", num_quantiles <u2, source S64, model <u8, latency_ns <i8, count <u8"
+    return np.dtype(
+        [
+            *((name, form) for name, form in (field.split(" ") for field in head.split(", "))),
+            ("quantiles", "<f4", (num_quantiles,)),
+            ("surprise", "<f4", (NUM_CHANNELS,)),
+            ("values", "<f4", (NUM_CHANNELS,)),
+            ("forecast", "<f4", (num_quantiles * NUM_CHANNELS,)),
+        ]
+    )
+
+
+FORECAST: Final = forecast_dtype(1)
+"""The forecast of a point model: the one level 0.5."""
 
 RECORDS_PER_PART: Final = 256
 """Frames in a message of the `packed` load: 32 KiB, what a gateway collects in a few milliseconds."""

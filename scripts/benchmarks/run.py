@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.models import ModelName
+from benchmarks.environment import interpreter
+from benchmarks.models import NUM_QUANTILES, ModelName
 
 _LIMIT_S: Final = 120.0
 _STOP_S: Final = 10.0
+_SMALL_WINDOW: Final = 1_024
 
 
 class Contender(enum.StrEnum):
@@ -27,7 +29,34 @@ class Contender(enum.StrEnum):
     BARE = "bare"
     DAEMON = "daemon"
     PLAIN = "plain"
+    ONNX_BATCH = "onnx-batch"
+    ONNX_SINGLE = "onnx-single"
+    BYTEWAX = "bytewax"
+    RIVER = "river"
     ECHO = "echo"
+    STEP = "step"
+
+
+_MODULES: Final = {
+    Contender.BARE: "benchmarks.bare",
+    Contender.PLAIN: "benchmarks.plain",
+    Contender.ONNX_BATCH: "benchmarks.peers.onnx_batch",
+    Contender.ONNX_SINGLE: "benchmarks.peers.onnx_single",
+    Contender.BYTEWAX: "benchmarks.peers.bytewax_flow",
+    Contender.RIVER: "benchmarks.peers.river_models",
+    Contender.ECHO: "benchmarks.echo",
+}
+
+PEERS: Final = {
+    Contender.ONNX_BATCH: ("onnx", "onnxruntime"),
+    Contender.ONNX_SINGLE: ("onnx", "onnxruntime"),
+    Contender.BYTEWAX: ("bytewax",),
+    Contender.RIVER: ("river",),
+}
+"""What else could do the daemon's work, and the libraries of build/bench/venv that each needs."""
+
+ONE_BY_ONE: Final = {Contender.PLAIN, Contender.ONNX_SINGLE, Contender.BYTEWAX, Contender.RIVER}
+"""Those that forecast frame by frame: they gain nothing from frames that wait, and would take long over them."""
 
 
 class Packing(enum.StrEnum):
@@ -99,7 +128,7 @@ def started(
                 case, setup, input_, output, {"metrics.endpoint": f'"{metrics}"', **(settings or {})}
             )
         else:
-            command = _loop(contender, case, input_, output)
+            command = _loop(contender, case, setup, input_, output)
         process = subprocess.Popen(command, stderr=stderr)
         try:
             yield Started(process, input_, output, metrics if contender is Contender.DAEMON else "")
@@ -127,10 +156,24 @@ def run(contender: Contender, case: Case, setup: Setup, seconds: float) -> dict[
         command = [sys.executable, "-m", "benchmarks.measure"]
         command += ["--input", running.input, "--output", running.output, "--pid", str(running.process.pid)]
         command += ["--streams", str(case.num_streams), "--seconds", str(seconds)]
+        command += ["--quantiles", str(NUM_QUANTILES[case.model])]
+        if contender in ONE_BY_ONE:
+            command += ["--window", str(_SMALL_WINDOW)]
         if case.packing is Packing.PACKED:
             command.append("--packed")
         measured: dict[str, Any] = json.loads(finish(command, running.process))
         return measured
+
+
+def run_step_alone(case: Case, setup: Setup, seconds: float) -> dict[str, Any]:
+    """What the daemon's engine makes alone of such a load's batches: frames and rows a second, CPU a frame."""
+    command = [sys.executable, "-m", "benchmarks.step_alone", "--model", model_file(case.model, setup.folder)]
+    command += ["--streams", str(case.num_streams), "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LIMIT_S)
+    if done.returncode != 0:
+        raise RunError(f"the step alone: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
 
 
 def finish(
@@ -155,8 +198,9 @@ def finish(
     return out
 
 
-def _loop(contender: Contender, case: Case, input_: str, output: str) -> list[str]:
-    command = [sys.executable, "-m", f"benchmarks.{contender}", "--input", input_, "--output", output]
+def _loop(contender: Contender, case: Case, setup: Setup, input_: str, output: str) -> list[str]:
+    python = sys.executable if contender not in PEERS else str(interpreter(setup.folder))
+    command = [python, "-m", _MODULES[contender], "--input", input_, "--output", output]
     command += ["--capacity", _capacity(case), "--model", case.model]
     return [*command, *(["--packed"] if case.packing is Packing.PACKED else [])]
 
