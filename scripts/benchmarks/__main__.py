@@ -31,6 +31,7 @@ class _Entry:
 # In the order in which they run.
 _SUITES: Final = {
     "rates": _Entry("benchmarks.rates", "contenders and peers under load: rate, CPU a frame, latency"),
+    "step": _Entry("benchmarks.step", "the step alone, without sockets, beside other ways to make it"),
 }
 
 
