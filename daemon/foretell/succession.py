@@ -99,12 +99,16 @@ def _judge_apart(
     verdicts = Verdicts(number, seen, verdict, begins, num_fills, has_gap)
     places = np.arange(num)
     while places.size:
-        part = sent.part(places)
-        simple = _judge_simple(table, policy, part)
-        done = places[simple.places]
-        verdict[done], number[done], seen[done] = simple.verdict, simple.number, simple.seen
-        if simple.odd.size:
-            odd = places[simple.odd]
+        part = sent.part(places) if places.size < num else sent
+        is_plain = _is_plain(table, part)
+        first = part.rank == 0
+        if is_plain[first].any():
+            simple = _judge_simple(table, policy, part, is_plain)
+            done, odd, places = places[simple.places], places[simple.odd], places[simple.beyond]
+            verdict[done], number[done], seen[done] = simple.verdict, simple.number, simple.seen
+        else:  # as of a batch of new streams
+            odd, places = places[first], places[~first]
+        if odd.size:
             codes = np.zeros(odd.size, np.uint8) if sent.unusable is None else sent.unusable[odd]
             columns = sent.slot[odd], sent.frame[odd], sent.epoch[odd], sent.unnumbered[odd]
             judged = judge_round(table, policy, Round(*columns, codes, sent.num_channels), reseat)
@@ -114,7 +118,6 @@ def _judge_apart(
             verdicts.num_epochs += judged.num_epochs
             for reason, count in judged.resets.items():
                 verdicts.resets[reason] = verdicts.resets.get(reason, 0) + count
-        places = places[simple.beyond]
     return verdicts
 
 
@@ -134,8 +137,8 @@ class _Simple:
     beyond: NDArray[np.int64]
 
 
-def _judge_simple(table: SlotTable, policy: OrderPolicy, sent: Sent) -> _Simple:
-    """Judge each stream's frames up to the first that neither takes the next number nor is behind."""
+def _judge_simple(table: SlotTable, policy: OrderPolicy, sent: Sent, is_plain: NDArray[np.bool_]) -> _Simple:
+    """Judge each stream's frames up to the first that is not plain, or neither takes the next number nor is behind."""
     slot, frame, rank = sent.slot, sent.frame, sent.rank
     last, num = table.frame[slot], slot.size
     # How far ahead of the last number taken before, 0 for what is not; what is further than the batch is long is a gap.
@@ -147,12 +150,10 @@ def _judge_simple(table: SlotTable, policy: OrderPolicy, sent: Sent) -> _Simple:
     is_next = (ahead == top + 1) & (last + ahead.astype(np.uint64) > last)
     is_behind = (ahead <= top) & ~sent.unnumbered
     run = _count_runs(frame, rank, is_behind & (sent.epoch == 0))
-    is_simple = _is_plain(table, sent) & (is_next | is_behind) & (run <= policy.restart_after)
+    is_simple = is_plain & (is_next | is_behind) & (run <= policy.restart_after)
 
     num_odd = np.cumsum(~is_simple)
-    start = np.flatnonzero(rank == 0)
-    odd_before = np.repeat(num_odd[start] - ~is_simple[start], np.diff(start, append=num))
-    num_odd -= odd_before  # now within the stream's group
+    num_odd -= (num_odd - ~is_simple)[np.arange(num) - rank]  # of the stream's own frames
     judged = np.flatnonzero(num_odd == 0)
     taken = np.where(is_next, ahead, top)[judged]
     slot, run, last, is_next = slot[judged], run[judged], last[judged], is_next[judged]
