@@ -22,7 +22,7 @@ Forecasts = dict[tuple[bytes, int], bytes]
 
 
 class Pipeline:
-    """Admission and engine for one model."""
+    """Admission and engine for one model; `step` may be another engine's."""
 
     def __init__(self, model: Model, config: StreamsConfig, horizon: int = 1, num_rows: int = 200) -> None:
         spec = model.spec
@@ -36,6 +36,7 @@ class Pipeline:
         )
         self.admitter = Admitter(config, streams)
         self.engine = Engine(model, num_rows, horizon)
+        self.step = self.engine.step
         self.now_ns = 1
 
     def feed(self, batch: FrameBatch) -> list[tuple[bytes, int, NDArray[np.float32]]]:
@@ -44,7 +45,7 @@ class Pipeline:
         for admission in self.admitter.admit(batch, self.now_ns):
             accepted = admission.accepted
             if accepted is not None:
-                stepped = self.engine.step(accepted.steps)
+                stepped = self.step(accepted.steps)
                 out += list(zip(accepted.names, accepted.frame.tolist(), stepped.forecast, strict=True))
         self.now_ns += 10_000
         return out

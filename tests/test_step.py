@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from foretell.admission import Accepted
 from foretell.config import OnGap, OnLongGap, StreamsConfig, WhenFull
-from foretell.lstm import plain_lstm
 from foretell.model import ModelSpec
-from foretell.step import Stepped
+from foretell.stepped import Stepped
+from foretell.torch_step import plain_lstm
 from foretell.wire import Flag
 from pipeline import Forecasts, Pipeline, frames_of
 from small_models import independent_spec, joint_spec, model_of

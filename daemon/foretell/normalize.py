@@ -69,6 +69,11 @@ class Normalizer:
         half_lives = np.array([[spec.fast_half_life], [spec.slow_half_life]])
         self._rate: Floats = (1.0 - 0.5 ** (1.0 / half_lives)).astype(np.float32)
 
+    @property
+    def rate(self) -> Floats:
+        """The weight of a new observation in the fast and in the slow averages, [2, 1]."""
+        return self._rate
+
     def initial_state(self, num_lanes: int) -> Floats:
         """The state [S, n] of lanes that have seen nothing."""
         return np.zeros((STATE_SIZE, num_lanes), np.float32)

@@ -1,0 +1,235 @@
+"""The engine on a GPU: the states stay there, a batch goes in and its forecasts come out in one transfer each.
+
+It has the interface of `foretell.step.Engine` and gives the same, to float32 rounding. On a CPU it runs too, without
+graphs; tests use that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from foretell.device import describe_device, naming_what_takes_memory
+from foretell.device_step import BAD, FINE, DeviceArena, DeviceStep, device_bytes_per_row, num_results
+from foretell.stepped import in_frame_order
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from foretell.model import Model
+    from foretell.rounds import Steps
+    from foretell.stepped import Stepped
+
+KERNEL: Final = "cuda_graphs"
+"""What `foretell_model_info` says of how a GPU steps."""
+
+_BUCKETS: Final = sorted({8, *(m << k for m in (2, 3) for k in range(3, 12)), 8192})
+"""Batch sizes that are ever run, at most a half apart: for each a graph is captured, some 50 ms and a few MiB each."""
+
+_WORK_BYTES: Final = 1 << 29
+"""What the gates of the largest batch may take."""
+
+_TRANSFER_BYTES: Final = 1 << 26
+"""What goes to or from the device at once; the pinned memory of each direction is reserved for this."""
+
+_ROW, _BEGINS, _NUM_MARKS = 0, 1, 2
+"""Columns before the values in what goes in, as int32."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """Steps of single rows in the order of their rounds; the rows of a round are distinct.
+
+    rows: i64 [n]; values: float32 [n, channels]; begins: bool [n]; sizes: of each round.
+    """
+
+    rows: NDArray[np.int64]
+    values: NDArray[np.float32]
+    begins: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+
+
+class DeviceEngine:
+    """Advances states on `device` by frames; see `foretell.step.Engine` for what it promises.
+
+    Raises ConfigError where the device's memory does not suffice.
+    """
+
+    def __init__(self, model: Model, num_rows: int, horizon: int, device: torch.device) -> None:
+        spec = model.spec
+        self.horizon = horizon
+        self.kernel, self.reason = KERNEL, f"states and weights are on {describe_device(device)}"
+        self._spec, self._device, self._is_cuda = spec, device, device.type == "cuda"
+        if self._is_cuda:
+            torch.set_float32_matmul_precision("highest")  # no TF32: it has 10 bits where float32 has 23
+        gate_bytes = (
+            3 * 4 * 4 * spec.hidden_size
+        )  # of a row: from the input, from the state, and the cell's own
+        self._buckets = [size for size in _BUCKETS if size * gate_bytes <= _WORK_BYTES] or _BUCKETS[:1]
+        num_in, num_out = _NUM_MARKS + spec.input_channels, num_results(spec, horizon)
+        self._num_lanes = max(self._buckets[-1], _TRANSFER_BYTES // (4 * max(num_in, num_out)))
+        self._bytes_per_row = device_bytes_per_row(model)
+        with torch.inference_mode(), naming_what_takes_memory(num_rows, self._bytes_per_row):
+            self.arena = DeviceArena(model, num_rows, device)
+            self._step = DeviceStep(model, self.arena, horizon)
+            self._outside_in = torch.zeros(self._num_lanes, num_in, pin_memory=self._is_cuda)
+            self._outside_out = torch.zeros(self._num_lanes, num_out, pin_memory=self._is_cuda)
+            self._in = torch.zeros_like(self._outside_in, device=device)
+            self._out = torch.zeros_like(self._outside_out, device=device)
+            self._at = torch.zeros(
+                (), dtype=torch.int64, device=device
+            )  # where in the transfer the next call begins
+            self._count = torch.arange(self._buckets[-1], device=device)
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Capture a graph of every batch size, so that the first frames do not wait."""
+        self._fill_in(slice(0, self._num_lanes), None)
+        self._in.copy_(self._outside_in)
+        with naming_what_takes_memory(self.arena.num_rows, self._bytes_per_row):
+            pool = torch.cuda.graph_pool_handle() if self._is_cuda else None
+            for bucket in reversed(self._buckets):  # the largest first: the others do with its memory
+                self._at.zero_()
+                if self._is_cuda:
+                    self._graphs[bucket] = self._capture(bucket, pool)
+                else:
+                    self._call(bucket)
+
+    def step(self, steps: Steps) -> Stepped:
+        """Step the rounds of a batch in order; the forecasts are in the order of the accepted frames."""
+        num_steps, rows_a_stream = steps.rows.shape
+        begins = np.zeros(num_steps, np.bool_) if steps.begins is None else steps.begins
+        lanes = _Lanes(
+            steps.rows.reshape(-1),
+            steps.values.reshape(-1, self._spec.input_channels),
+            np.repeat(begins, rows_a_stream),
+            np.diff(steps.round_ends, prepend=0) * rows_a_stream,
+        )
+        verdict, forecast = self._run(lanes)
+        restarted = verdict != FINE
+        while (again := verdict == BAD).any():
+            # Such a frame is stepped anew from an empty state, which its row now has, and all after it too.
+            at, is_first = _from_first(lanes, again)
+            verdict[at], forecast[at] = self._run(_select(lanes, at, is_first))
+            restarted[at] = (verdict[at] != FINE) | is_first
+        by_step = forecast.reshape(num_steps, rows_a_stream, *forecast.shape[1:])
+        return in_frame_order(steps, by_step, restarted if restarted.any() else None)
+
+    @torch.inference_mode()
+    def _run(self, lanes: _Lanes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What became of each step, float32 [n], and its forecast, float32 [n, horizon, quantiles, channels]."""
+        spec, num_lanes = self._spec, lanes.rows.size
+        results = np.empty((num_lanes, self._out.shape[1]), np.float32)
+        for part, places, buckets in self._transfers(lanes.sizes):
+            end = int(buckets.sum())
+            self._fill_in(slice(0, end), None)
+            self._fill_in(places, lanes, part)
+            self._in[:end].copy_(self._outside_in[:end], non_blocking=True)
+            self._at.zero_()
+            for bucket in buckets.tolist():
+                graph = self._graphs.get(bucket)
+                if graph is None:
+                    self._call(bucket)
+                else:
+                    graph.replay()
+            self._outside_out[:end].copy_(self._out[:end], non_blocking=True)
+            if self._is_cuda:
+                torch.cuda.current_stream(self._device).synchronize()
+            results[part] = self._outside_out.numpy()[places]
+        num_first = len(spec.quantiles) * spec.output_channels
+        forecast = np.full(
+            (num_lanes, self.horizon, len(spec.quantiles), spec.output_channels), np.nan, np.float32
+        )
+        forecast[:, 0] = results[:, 1 : 1 + num_first].reshape(forecast[:, 0].shape)
+        forecast[:, 1:, spec.median_index] = results[:, 1 + num_first :].reshape(
+            num_lanes, self.horizon - 1, spec.output_channels
+        )
+        return results[:, 0].copy(), forecast
+
+    def _transfers(
+        self, sizes: NDArray[np.int64]
+    ) -> Iterator[tuple[slice, slice | NDArray[np.int64], NDArray[np.int64]]]:
+        """Cut rounds of these sizes into calls, and calls into transfers.
+
+        Gives of each transfer which lanes it carries, their places in it, and the bucket of each call.
+        """
+        most = self._buckets[-1]
+        if len(sizes) > 1 or sizes[0] > most:
+            # A round beyond the largest bucket is several calls; each begins in a place of its own.
+            num_calls = -(-sizes // most)
+            is_last = np.zeros(num_calls.sum(), np.bool_)
+            is_last[np.cumsum(num_calls) - 1] = True
+            calls = np.where(is_last, np.repeat(sizes - (num_calls - 1) * most, num_calls), most)
+        else:
+            calls = sizes
+        buckets = np.array(self._buckets)[np.searchsorted(self._buckets, calls)]
+        start = first = 0
+        while first < calls.size:
+            ends = np.cumsum(buckets[first:])
+            last = first + int(np.searchsorted(ends, self._num_lanes, side="right"))
+            part = slice(start, start + int(calls[first:last].sum()))
+            if last == first + 1:
+                yield part, slice(0, int(calls[first])), buckets[first:last]
+            else:
+                padding = np.cumsum(buckets[first:last] - calls[first:last]) - (
+                    buckets[first:last] - calls[first:last]
+                )
+                places = np.arange(part.stop - part.start) + np.repeat(padding, calls[first:last])
+                yield part, places, buckets[first:last]
+            start, first = part.stop, last
+
+    def _fill_in(
+        self, places: slice | NDArray[np.int64], lanes: _Lanes | None, part: slice = slice(None)
+    ) -> None:
+        """Write lanes into what goes in, at `places`; None writes padding, which is stepped in nobody's row."""
+        values = self._outside_in.numpy()
+        marks = values.view(np.int32)
+        if lanes is None:
+            marks[places, _ROW], marks[places, _BEGINS] = self.arena.num_rows, 1
+            values[places, _NUM_MARKS:] = 0.0
+        else:
+            marks[places, _ROW], marks[places, _BEGINS] = lanes.rows[part], lanes.begins[part]
+            values[places, _NUM_MARKS:] = lanes.values[part]
+
+    def _call(self, bucket: int) -> None:
+        """Step the next `bucket` lanes of the transfer."""
+        places = self._at + self._count[:bucket]
+        lanes = self._in.index_select(0, places)
+        marks = lanes.view(torch.int32)
+        rows, begins = marks[:, _ROW].long(), marks[:, _BEGINS, None] != 0
+        self._out.index_copy_(0, places, self._step(rows, begins, lanes[:, _NUM_MARKS:]))
+        self._at += bucket
+
+    def _capture(self, bucket: int, pool: Any) -> torch.cuda.CUDAGraph:
+        """The graph of a call; run before on a stream of its own, as PyTorch asks, so that all libraries are ready."""
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            self._call(bucket)
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        self._at.zero_()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            self._call(bucket)
+        return graph
+
+
+def _from_first(lanes: _Lanes, again: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where the lanes of marked rows are, from the first marked one of each row on, and which of them are these."""
+    rows, first = np.unique(lanes.rows[again], return_index=True)
+    first = np.flatnonzero(again)[first]
+    nearest = np.minimum(np.searchsorted(rows, lanes.rows), rows.size - 1)
+    at = np.flatnonzero((rows[nearest] == lanes.rows) & (np.arange(lanes.rows.size) >= first[nearest]))
+    return at, np.isin(at, first)
+
+
+def _select(lanes: _Lanes, at: NDArray[np.int64], begins: NDArray[np.bool_]) -> _Lanes:
+    """The lanes `at` alone; where `begins` too, the state begins anew."""
+    of_round = np.repeat(np.arange(lanes.sizes.size), lanes.sizes)[at]
+    sizes = np.bincount(of_round)
+    return _Lanes(lanes.rows[at], lanes.values[at], lanes.begins[at] | begins, sizes[sizes > 0])

@@ -1,0 +1,47 @@
+"""What stepping a batch gives, whichever engine does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from foretell.rounds import Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What stepping `n` frames gave.
+
+    forecast: float32 [n, horizon, quantiles, channels], what was predicted after each frame. Of leads beyond the
+    first only the median is given, the other quantiles are NaN.
+    restarted: bool [n] where a state was not finite, so that it began anew with that frame; None where none was. If
+    the frame alone cannot be stepped either, its forecast is NaN.
+    """
+
+    forecast: NDArray[np.float32]
+    restarted: NDArray[np.bool_] | None
+
+
+def in_frame_order(steps: Steps, out: NDArray[np.float32], restarted: NDArray[np.bool_] | None) -> Stepped:
+    """From [steps, rows, horizon, quantiles, row's channels] to [frames, horizon, quantiles, channels].
+
+    `restarted` is bool [steps * rows], or None for no restarts.
+    """
+    is_single = out.shape[1] == 1
+    forecast = out[:, 0] if is_single else np.ascontiguousarray(out[..., 0].transpose(0, 2, 3, 1))
+    if restarted is not None:
+        restarted = np.asarray(restarted.reshape(out.shape[:2]).any(axis=1))
+    if steps.frame is None:
+        return Stepped(forecast, restarted)
+    in_order = np.empty((steps.num_frames, *forecast.shape[1:]), np.float32)
+    keep = slice(None) if steps.is_fill is None else ~steps.is_fill
+    in_order[steps.frame[keep]] = forecast[keep]
+    if restarted is not None:
+        # A fill that restarted its state counts for the frame that it was made for.
+        restarted = np.bincount(steps.frame, restarted, steps.num_frames) > 0
+    return Stepped(in_order, restarted)
