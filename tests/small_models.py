@@ -56,6 +56,24 @@ def independent_spec(
     )
 
 
+def normalized_joint_spec(
+    channels: int = 3, hidden: int = 16, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
+) -> ModelSpec:
+    """A joint quantile model with normaliser, as training makes them."""
+    normalizer = NormalizerSpec()
+    return ModelSpec(
+        channels=Channels.JOINT,
+        input_channels=channels,
+        output_channels=channels,
+        input_size=channels * Normalizer(normalizer).num_features,
+        hidden_size=hidden,
+        num_layers=2,
+        quantiles=tuple(quantiles),
+        normalizer=normalizer,
+        warm_up=3,
+    )
+
+
 def model_of(spec: ModelSpec, seed: int = 0, scale: float = 0.3) -> Model:
     """A model that lives in memory alone."""
     return Model(spec, random_weights(spec, seed, scale), fingerprint=seed)

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from foretell import lstm
 from foretell.arena import Arena
 from foretell.config import Precision
-from foretell.lstm import BUCKETS, MAX_ROWS, Kernel, Stepper, bucket_of, choose_stepper
+from foretell.lstm import Kernel, Stepper, choose_stepper
 from foretell.model import Model, ModelSpec
-from small_models import joint_spec, model_of
+from foretell.torch_step import BUCKETS, MAX_ROWS, TorchStepper, bucket_of, plain_lstm
+from small_models import independent_spec, joint_spec, model_of, normalized_joint_spec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +30,7 @@ SPECS = [
     joint_spec(2, 16, hidden=16),
     joint_spec(3, 37, hidden=20),
 ]
+ALL_SPECS = [*SPECS, independent_spec(), normalized_joint_spec(3)]
 
 
 @pytest.fixture(params=list(Kernel))
@@ -52,17 +57,18 @@ def random_arena(model: Model, num_rows: int) -> Arena:
 
 
 def inputs(spec: ModelSpec, steps: int, rows: int) -> NDArray[np.float32]:
-    """Standard normal inputs [steps, rows, input_size]."""
+    """Standard normal values [steps, rows, channels]."""
     rng = np.random.default_rng(steps)
-    return rng.normal(size=(steps, rows, spec.input_size)).astype(np.float32)
+    return rng.normal(size=(steps, rows, spec.input_channels)).astype(np.float32)
 
 
 def advance(
-    stepper: Stepper, arena: Arena, rows: NDArray[np.int64], x: NDArray[np.float32], num_outputs: int
+    stepper: Stepper, arena: Arena, rows: NDArray[np.int64], x: NDArray[np.float32], spec: ModelSpec
 ) -> NDArray[np.float32]:
-    """Step rows that must all be good; the outputs."""
-    y = np.empty((len(x), rows.size, num_outputs), np.float32)
-    assert stepper.advance(arena, rows, np.ascontiguousarray(x), y) is None
+    """Step rows that must all be good; the forecasts [steps, rows, quantiles * channels]."""
+    y = np.empty((len(x), rows.size, len(spec.quantiles) * spec.output_channels), np.float32)
+    shape = (*y.shape[:2], len(spec.quantiles), spec.output_channels)
+    assert stepper.advance(arena, rows, np.ascontiguousarray(x), None, y.reshape(shape)) is None
     return y
 
 
@@ -73,9 +79,9 @@ def test_steps_are_those_of_torch(kernel: Kernel, spec: ModelSpec) -> None:
     stepper, arena = stepper_of(model, kernel), random_arena(model, 16)
     rows, x = np.random.default_rng(0).permutation(16), inputs(spec, 3, 16)
     h, c = (torch.from_numpy(np.stack([part[rows] for part in parts])) for parts in (arena.h, arena.c))
-    y = advance(stepper, arena, rows, x, spec.output_channels)
+    y = advance(stepper, arena, rows, x, spec)
     with torch.inference_mode():
-        out, (h, c) = lstm.plain_lstm(model)(torch.from_numpy(x), (h, c))
+        out, (h, c) = plain_lstm(model)(torch.from_numpy(x), (h, c))
         expected = torch.nn.functional.linear(
             out, model.weights["linear.weight"], model.weights["linear.bias"]
         )
@@ -85,20 +91,20 @@ def test_steps_are_those_of_torch(kernel: Kernel, spec: ModelSpec) -> None:
         np.testing.assert_allclose(arena.c[layer][rows], c[layer].numpy(), rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", ALL_SPECS)
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 640])
 def test_a_row_does_not_depend_on_its_batch(kernel: Kernel, spec: ModelSpec, size: int) -> None:
     """Rows of a large batch have the bits that they have in a smaller one."""
     model = model_of(spec)
     stepper, together, apart = stepper_of(model, kernel), random_arena(model, 700), random_arena(model, 700)
     rows, x = np.random.default_rng(0).permutation(700), inputs(spec, 1, 700)
-    large = advance(stepper, together, rows, x, spec.output_channels)
-    small = advance(stepper, apart, rows[-size:], x[:, -size:], spec.output_channels)
+    large = advance(stepper, together, rows, x, spec)
+    small = advance(stepper, apart, rows[-size:], x[:, -size:], spec)
     assert np.array_equal(small, large[:, -size:])
     assert np.array_equal(apart.state[rows[-size:]], together.state[rows[-size:]])
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", ALL_SPECS)
 @pytest.mark.parametrize(("size", "steps"), [(1, 16), (2, 16), (3, 21), (64, 64), (1, 256), (16, 256)])
 def test_several_steps_in_one_call_are_those_made_one_by_one(
     kernel: Kernel, spec: ModelSpec, size: int, steps: int
@@ -107,11 +113,44 @@ def test_several_steps_in_one_call_are_those_made_one_by_one(
     model = model_of(spec)
     stepper, together, apart = stepper_of(model, kernel), random_arena(model, size), random_arena(model, size)
     rows, x = np.arange(size), inputs(spec, steps, size)
-    y = advance(stepper, together, rows, x, spec.output_channels)
+    y = advance(stepper, together, rows, x, spec)
     for step in range(steps):
-        one = advance(stepper, apart, rows, x[step : step + 1], spec.output_channels)
+        one = advance(stepper, apart, rows, x[step : step + 1], spec)
         assert np.array_equal(one[0], y[step])
     assert np.array_equal(apart.state, together.state)
+
+
+@pytest.mark.parametrize("spec", [independent_spec(quantiles=(0.1, 0.5)), normalized_joint_spec(3)])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_the_kernel_normalises_as_numpy_does(spec: ModelSpec, data: st.DataObject) -> None:
+    """Whatever the values and which of them were observed, the normaliser's states have the same bits in both.
+
+    The forecasts agree to the rounding of the network's outputs.
+    """
+    model = model_of(spec)
+    native, kernel, _ = choose_stepper(model)
+    if kernel is not Kernel.NATIVE:
+        pytest.skip("there is no kernel for this processor")
+    plain, num_rows, steps = TorchStepper(model), data.draw(st.integers(1, 20)), data.draw(st.integers(1, 6))
+    shape = (steps, num_rows, spec.input_channels)
+    numbers = st.one_of(
+        st.floats(width=32, allow_nan=False, allow_infinity=False),
+        st.sampled_from([0.0, -0.0, 1.0, 3.4e38, -3.4e38, 1e-45]),
+        st.floats(-1, 1, width=32),
+    )
+    values = data.draw(arrays(np.float32, shape, elements=numbers))
+    observed = data.draw(st.none() | arrays(np.bool_, shape))
+    rows, arenas = np.arange(num_rows)[::-1].copy(), [Arena(model, num_rows) for _ in range(2)]
+    ours, theirs = (np.empty((*shape[:2], len(spec.quantiles), shape[2]), np.float32) for _ in range(2))
+    assert native.advance(arenas[0], rows, values, observed, ours) is None
+    assert plain.advance(arenas[1], rows, values, observed, theirs) is None
+    first, second = arenas[0].normalizer, arenas[1].normalizer
+    assert first is not None
+    assert second is not None
+    assert first.tobytes() == second.tobytes()
+    limit = 1e-4 * np.abs(values.astype(np.float64)).max() + 1e-30
+    assert np.abs(ours.astype(np.float64) - theirs).max() <= limit
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -122,13 +161,13 @@ def test_the_state_of_a_bad_row_is_left_as_it_was(kernel: Kernel, steps: int) ->
     rows, x = np.arange(9), inputs(model.spec, steps, 9)
     arena.c[0][[2, 7]] = np.nan
     before = arena.state.copy()
-    y = np.empty((steps, 9, 3), np.float32)
-    bad = stepper.advance(arena, rows, x, y)
+    y = np.empty((steps, 9, 1, 3), np.float32)
+    bad = stepper.advance(arena, rows, x, None, y)
     assert bad is not None
     assert np.flatnonzero(bad).tolist() == [2, 7]
     assert np.array_equal(arena.state[bad], before[bad], equal_nan=True)
-    expected = advance(stepper, whole, rows, x, 3)
-    assert np.array_equal(y[:, ~bad], expected[:, ~bad])
+    expected = advance(stepper, whole, rows, x, model.spec)
+    assert np.array_equal(y[:, ~bad, 0], expected[:, ~bad])
     assert np.array_equal(arena.state[~bad], whole.state[~bad])
 
 
@@ -144,10 +183,10 @@ def test_bfloat16_weights_change_a_forecast_a_little(kernel: Kernel) -> None:
     """With bfloat16 weights outputs differ from float32's, by less than its three digits allow."""
     model = model_of(joint_spec(8, hidden=64, layers=2))
     rows, x = np.arange(30), inputs(model.spec, 5, 30)
-    exact = advance(stepper_of(model, kernel), random_arena(model, 30), rows, x, 8)
+    exact = advance(stepper_of(model, kernel), random_arena(model, 30), rows, x, model.spec)
     stepper, chosen, _ = choose_stepper(model, Precision.BFLOAT16)
     assert chosen is kernel
-    rounded = advance(stepper, random_arena(model, 30), rows, x, 8)
+    rounded = advance(stepper, random_arena(model, 30), rows, x, model.spec)
     difference = np.abs(rounded - exact).max()
     assert 0 < difference < 0.1 * np.abs(exact).max()
 

@@ -12,9 +12,9 @@ from foretell import native
 from foretell.arena import Arena
 from foretell.config import Precision
 from foretell.kernel_layout import Target
-from foretell.model import Model
+from foretell.model import Model, ModelSpec
 from foretell.native import NativeKernel, NotNativeError, find_target
-from small_models import joint_spec, model_of
+from small_models import independent_spec, joint_spec, model_of
 
 TARGETS = [Target(4, 6), Target(4, 1), Target(8, 3), Target(16, 6), Target(16, 2)]
 
@@ -31,18 +31,24 @@ def kernel_of(model: Model, precision: Precision = Precision.FLOAT32, num_thread
 def run(kernel: NativeKernel, model: Model, num_rows: int, num_steps: int) -> bytes:
     """All bits of outputs and states of some steps."""
     rng, arena = np.random.default_rng(0), Arena(model, num_rows)
-    x = rng.normal(size=(num_steps, num_rows, model.spec.input_size)).astype(np.float32)
-    y = np.empty((num_steps, num_rows, len(model.spec.quantiles) * model.spec.output_channels), np.float32)
-    assert kernel.advance(arena, rng.permutation(num_rows), x, y) is None
-    return y.tobytes() + arena.state.tobytes()
+    spec = model.spec
+    x = rng.normal(size=(num_steps, num_rows, spec.input_channels)).astype(np.float32)
+    y = np.empty((num_steps, num_rows, len(spec.quantiles), spec.output_channels), np.float32)
+    assert kernel.advance(arena, rng.permutation(num_rows), x, None, y) is None
+    return (
+        y.tobytes()
+        + arena.state.tobytes()
+        + (b"" if arena.normalizer is None else arena.normalizer.tobytes())
+    )
 
 
+@pytest.mark.parametrize("spec", [joint_spec(3, 5, hidden=40, layers=2), independent_spec()])
 @pytest.mark.parametrize("precision", Precision)
 def test_the_bits_do_not_depend_on_the_width_of_vectors(
-    monkeypatch: pytest.MonkeyPatch, precision: Precision
+    monkeypatch: pytest.MonkeyPatch, precision: Precision, spec: ModelSpec
 ) -> None:
-    """Whatever the lanes and the rows of a tile, outputs and states are the same."""
-    model, results = model_of(joint_spec(3, 5, hidden=40, layers=2)), set()
+    """Whatever the lanes and the rows of a tile, forecasts and states are the same."""
+    model, results = model_of(spec), set()
     for target in TARGETS:
         monkeypatch.setattr(native, "find_target", lambda target=target: target)
         results.add(run(kernel_of(model, precision), model, 11, 3))

@@ -28,9 +28,9 @@ class Arena:
     """The state of every row, reserved once; pages never touched cost no memory.
 
     state: float32 [rows, layers * 2 * units], of each layer h and then c, units being the hidden size rounded up to a
-    multiple of 16. address: where that begins in memory. h, c: per layer a view of it, float32 [rows, hidden].
-    normalizer: float32 [rows, channels * state size] or None. guess: float32 [rows, channels], what stands in for a
-    missing value.
+    multiple of 16. h, c: per layer a view of it, float32 [rows, hidden]. normalizer: float32 [rows, channels * state
+    size] or None. guess: float32 [rows, channels], what stands in for a missing value. address, normalizer_address:
+    where state and normalizer begin in memory.
     """
 
     def __init__(self, model: Model, num_rows: int) -> None:
@@ -41,12 +41,20 @@ class Arena:
         halves = [self.state[:, at : at + spec.hidden_size] for at in range(0, self.state.shape[1], units)]
         self.h, self.c = halves[0::2], halves[1::2]
         self.guess = np.zeros((num_rows, spec.input_channels), np.float32)
-        self.normalizer = None
+        self.normalizer: NDArray[np.float32] | None = None
+        self.normalizer_address = 0
         self._initial: NDArray[np.float32] | None = None
         if spec.normalizer is not None:
             initial = Normalizer(spec.normalizer).initial_state(spec.input_channels)
             self._initial = np.ascontiguousarray(initial.T).reshape(-1)
             self.normalizer = np.zeros((num_rows, self._initial.size), np.float32)
+            self.normalizer_address = self.normalizer.ctypes.data
+
+    def copy(self, other: Arena, rows: NDArray[np.int64]) -> None:
+        """Make the first rows what `rows` of another arena of the model are, but for their guess."""
+        self.state[: rows.size] = other.state[rows]
+        if self.normalizer is not None and other.normalizer is not None:
+            self.normalizer[: rows.size] = other.normalizer[rows]
 
     def restart(self, rows: NDArray[np.int64]) -> None:
         """Let the states of `rows` begin anew."""

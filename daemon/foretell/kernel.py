@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from llvmlite import ir
 
+from foretell.kernel_ends import Chunk, Ends, NormalizedEnds, PlainEnds, write_normalizer_tile
 from foretell.kernel_layout import GATES, Layout, Scratch, Target
 from foretell.kernel_tiles import Bfloat, Bfloat16, Operands, operands_of, write_layer_tile, write_output_tile
 from foretell.vector_ir import BYTE, BYTES, CELLS, INT, INTS, Function, Value, constant
@@ -29,19 +30,22 @@ STEP: Final = "step"
 def write_step(layout: Layout, target: Target) -> str:
     """Write the module as text. It has one public function.
 
-        i64 step(arena, rows, x, y, bad, weights, scratch, total, first, last, steps)
+        i64 step(states, normalizers, rows, values, observed, forecast, bad, weights, scratch,
+                 total, first, last, steps)
 
-    It steps rows[first..last) of `total` by x float32 [steps, total, input_size], forecasts to y float32 [steps,
-    total, num_outputs]. arena: float32 [..., row_cells]; rows: i64, distinct; weights and scratch as `layout` says.
-    bad: u8 [total], set to 1 for the rows of which any output is not finite, else 0; the state of these is left as it
-    was. Gives their number. The arena, the weights and the scratch begin at multiples of 64 bytes.
+    It steps rows[first..last) of `total` by values float32 [steps, total, channels], of which `observed`, u8 of the
+    same shape, says whether they were; forecast: float32 [steps, total, num_outputs]. states: float32 [...,
+    row_cells]; normalizers: float32 [..., channels * STATE_SIZE]; rows: i64, distinct; weights and scratch as `layout`
+    says. bad: u8 [total], set to 1 for the rows of which any output is not finite, else 0; the states of these are left
+    as they were. Gives their number. The states, the weights and the scratch begin at multiples of 64 bytes.
     """
     module = ir.Module("foretell")
     operands = operands_of(layout, target)
     sizes = sorted({target.tile_rows, max(1, target.tile_rows // 2), 2, 1}, reverse=True)
     layer_tiles = [(rows, write_layer_tile(module, layout, target, operands, rows)) for rows in sizes]
     output_tiles = [(rows, write_output_tile(module, layout, target, operands, rows)) for rows in sizes]
-    _StepWriter(module, layout, target, operands, layer_tiles, output_tiles).write()
+    normalizer = None if layout.rates is None else write_normalizer_tile(module, layout, target)
+    _StepWriter(module, layout, target, operands, layer_tiles, output_tiles, normalizer).write()
     return str(module)
 
 
@@ -59,13 +63,20 @@ class _StepWriter:
         operands: Operands,
         layer_tiles: _Tiles,
         output_tiles: _Tiles,
+        normalizer: ir.Function | None,
     ) -> None:
-        kinds = [CELLS, INTS, CELLS, CELLS, BYTES, CELLS, CELLS, INT, INT, INT, INT]
+        kinds = [CELLS, CELLS, INTS, CELLS, BYTES, CELLS, BYTES, CELLS, CELLS, INT, INT, INT, INT]
         self.f = Function(module, STEP, kinds, result=INT, lanes=target.lanes, is_public=True)
         self.layout, self.scratch, self.operands = layout, Scratch(layout), operands
         self.layer_tiles, self.output_tiles = layer_tiles, output_tiles
-        self.arena, self.rows, self.x, self.y, self.bad, self.weights, self.room = self.f.args[:7]
-        self.total, self.first, self.last, self.steps = self.f.args[7:]
+        self.states, normalizers, self.rows, self.values, self.observed = self.f.args[:5]
+        self.forecast, self.bad, self.weights, self.room = self.f.args[5:9]
+        self.total, self.first, self.last, self.steps = self.f.args[9:]
+        self.ends: Ends = (
+            PlainEnds(self.f, layout)
+            if normalizer is None
+            else NormalizedEnds(self.f, layout, self.scratch, normalizer, normalizers, self.room)
+        )
         # Which of a layer's two arrays holds the h before the step, and which takes the h after it.
         self.before, self.after = (
             [self.f.variable(CELLS) for _ in range(layout.num_layers)] for _ in range(2)
@@ -76,12 +87,15 @@ class _StepWriter:
         num_bad = f.variable(INT, constant(0))
         with f.loop(self.first, self.last, self.layout.chunk_rows) as start:
             num_rows = f.smaller(code.sub(self.last, start), constant(self.layout.chunk_rows))
-            self._gather(start, num_rows)
+            chunk = Chunk(self.rows, start, num_rows)
+            self._gather(chunk)
             with f.loop(constant(0), self.steps) as step:
                 at = f.add(f.times(step, self.total), start)
-                self._step_layers(at, num_rows)
-                self._finish(at, start, num_rows)
-            self._scatter(start, num_rows, num_bad)
+                first = f.times(at, self.layout.num_channels)
+                entered = self.ends.enter(f.at(self.values, first), f.at(self.observed, first), num_rows)
+                self._step_layers(entered, num_rows)
+                self._finish(f.at(self.forecast, f.times(at, self.layout.num_outputs)), chunk)
+            self._scatter(chunk, num_bad)
         code.ret(code.load(num_bad))
 
     def _place(self, offset: int) -> Value:
@@ -89,14 +103,15 @@ class _StepWriter:
 
     def _arena_row(self, index: Value) -> Value:
         row = self.f.code.load(self.f.at(self.rows, index))
-        return self.f.at(self.arena, self.f.times(row, self.layout.row_cells))
+        return self.f.at(self.states, self.f.times(row, self.layout.row_cells))
 
-    def _gather(self, start: Value, num_rows: Value) -> None:
-        f, units = self.f, self.layout.units
+    def _gather(self, chunk: Chunk) -> None:
+        f, units, start = self.f, self.layout.units, chunk.start
+        self.ends.gather(chunk)
         for layer, (before, after) in enumerate(self.scratch.operands):
             f.code.store(self._place(before), self.before[layer])
             f.code.store(self._place(after), self.after[layer])
-        with f.loop(constant(0), num_rows) as row:
+        with f.loop(constant(0), chunk.num_rows) as row:
             f.code.store(ir.Constant(BYTE, 0), f.at(self.bad, f.add(start, row)))
             source = self._arena_row(f.add(start, row))
             for layer in range(self.layout.num_layers):
@@ -112,12 +127,11 @@ class _StepWriter:
                 else:
                     f.copy(h, before, units)
 
-    def _step_layers(self, at: Value, num_rows: Value) -> None:
-        """One time step; `at` counts rows of x and y."""
-        f, layout = self.f, self.layout
-        source, stride = f.at(self.x, f.times(at, layout.input_size)), layout.input_size
+    def _step_layers(self, source: Value, num_rows: Value) -> None:
+        """One time step of all layers, by what enters, [rows, input_size]."""
+        f, layout, stride = self.f, self.layout, self.layout.input_size
         if isinstance(self.operands, Bfloat16):
-            wide, source, stride = source, self._place(self.scratch.x), layout.input_cells(0)
+            wide, source, stride = source, self._place(self.scratch.narrow_input), layout.input_cells(0)
             with f.loop(constant(0), num_rows) as row:
                 self._narrow(
                     f.at(wide, f.times(row, layout.input_size)),
@@ -162,41 +176,41 @@ class _StepWriter:
 
             self._tile(self.layer_tiles, num_rows, arguments)
 
-    def _finish(self, at: Value, start: Value, num_rows: Value) -> None:
-        """The output layer of one time step, and which rows it shows to be bad."""
+    def _finish(self, forecast: Value, chunk: Chunk) -> None:
+        """The output layer of one time step, which rows it shows to be bad, and the forecasts."""
         f, layout = self.f, self.layout
         h, h_cells = f.code.load(self.before[-1]), layout.operand_cells(layout.units)
         weights, biases = (
             f.at(self.weights, place) for place in (layout.output_weights_at, layout.output_biases_at)
         )
-        room = self._place(self.scratch.y)
+        outputs = self._place(self.scratch.outputs)
         self._tile(
             self.output_tiles,
-            num_rows,
+            chunk.num_rows,
             lambda row: [
                 f.at(h, f.times(row, h_cells)),
                 weights,
                 biases,
-                f.at(room, f.times(row, layout.outputs)),
+                f.at(outputs, f.times(row, layout.outputs)),
             ],
         )
-        with f.loop(constant(0), num_rows) as row:
-            source = f.at(room, f.times(row, layout.outputs))
-            target = f.at(self.y, f.times(f.add(at, row), layout.num_outputs))
-            is_bad = f.at(self.bad, f.add(start, row))
+        with f.loop(constant(0), chunk.num_rows) as row:
+            is_bad = f.at(self.bad, f.add(chunk.start, row))
             with f.loop(constant(0), constant(layout.outputs), f.lanes) as output:
-                is_finite = f.is_finite(f.load(f.at(source, output)))
+                place = f.add(f.times(row, layout.outputs), output)
+                is_finite = f.is_finite(f.load(f.at(outputs, place)))
                 bit = f.code.zext(f.code.not_(is_finite), BYTE)
                 f.code.store(f.code.or_(f.code.load(is_bad), bit), is_bad)
-            self._copy_unaligned(source, target, layout.num_outputs)
+        self.ends.leave(outputs, forecast, chunk.num_rows)
 
-    def _scatter(self, start: Value, num_rows: Value, num_bad: Value) -> None:
+    def _scatter(self, chunk: Chunk, num_bad: Value) -> None:
         f, units = self.f, self.layout.units
-        with f.loop(constant(0), num_rows) as row:
-            is_bad = f.code.load(f.at(self.bad, f.add(start, row)))
+        with f.loop(constant(0), chunk.num_rows) as row:
+            is_bad = f.code.load(f.at(self.bad, f.add(chunk.start, row)))
             f.code.store(f.code.add(f.code.load(num_bad), f.code.zext(is_bad, INT)), num_bad)
             with f.code.if_then(f.code.icmp_unsigned("==", is_bad, ir.Constant(BYTE, 0))):
-                target = self._arena_row(f.add(start, row))
+                self.ends.scatter(chunk, row)
+                target = self._arena_row(f.add(chunk.start, row))
                 for layer in range(self.layout.num_layers):
                     at = f.times(row, units)
                     if isinstance(self.operands, Bfloat16):
@@ -218,19 +232,6 @@ class _StepWriter:
             with f.loop(start, end, rows) as row:
                 code.call(tile, arguments(row))
             code.store(end, done)
-
-    def _copy_unaligned(self, source: Value, target: Value, num_cells: int) -> None:
-        f, lanes = self.f, self.f.lanes
-        whole = num_cells // lanes * lanes
-        with f.loop(constant(0), constant(whole), lanes) as cell:
-            self._move(f.at(source, cell), f.at(target, cell), lanes)
-        if whole < num_cells:
-            self._move(f.at(source, whole), f.at(target, whole), num_cells - whole)
-
-    def _move(self, source: Value, target: Value, num_cells: int) -> None:
-        kind = ir.VectorType(ir.FloatType(), num_cells).as_pointer()
-        code = self.f.code
-        code.store(code.load(code.bitcast(source, kind), align=4), code.bitcast(target, kind), align=4)
 
     def _narrow(self, source: Value, target: Value, size: int) -> None:
         """Round `size` float32 to bfloat16 pairs; the second of the last pair is 0 where there is none."""

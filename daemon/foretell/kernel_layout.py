@@ -8,9 +8,12 @@ from typing import Final
 
 from foretell.arena import pad_units
 from foretell.config import Precision
+from foretell.normalize import NUM_FEATURES, STATE_SIZE
 
 GATES: Final = 4
 """Input, forget, cell and output, in PyTorch's order."""
+
+_MOST_LANES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,19 @@ class Target:
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes of a model as the kernel sees them. Places and strides are in cells of 4 bytes."""
+    """Sizes of a model as the kernel sees them. Places and strides are in cells of 4 bytes.
 
+    rates: weights of a new observation in the normaliser's fast and slow averages, None without a normaliser.
+    """
+
+    num_channels: int
     input_size: int
     hidden_size: int
     num_layers: int
     num_outputs: int
+    num_quantiles: int = 1
+    median: int = 0
+    rates: tuple[float, float] | None = None
     precision: Precision = Precision.FLOAT32
 
     @cached_property
@@ -101,8 +111,12 @@ class Scratch:
         self.operands = [[self._take(rows * layout.operand_cells(units)) for _ in range(2)] for _ in layers]
         self.h = [self._take(rows * units) for _ in layers]
         self.c = [self._take(rows * units) for _ in layers]
-        self.x = self._take(pad_units(rows * layout.input_cells(0)))
-        self.y = self._take(rows * layout.outputs)
+        self.narrow_input = self._take(pad_units(rows * layout.input_cells(0)))
+        self.outputs = self._take(rows * layout.outputs)
+        lanes = pad_units(rows * layout.num_channels)
+        self.normalizer, self.base, self.unit = (self._take(lanes * size) for size in (STATE_SIZE, 1, 1))
+        self.frame, self.features = (self._take(_MOST_LANES * size) for size in (2, NUM_FEATURES))
+        self.input = self._take(pad_units(rows * layout.input_size))
 
     def _take(self, cells: int) -> int:
         start, self.end = self.end, self.end + cells

@@ -17,6 +17,7 @@ from foretell.arena import aligned_zeros
 from foretell.config import Precision
 from foretell.kernel import STEP, write_step
 from foretell.kernel_layout import Layout, Target
+from foretell.normalize import Normalizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +33,13 @@ _SHORT_NS: Final = 100_000
 _SPLIT_NS: Final = 250_000
 """What a thread must have to do at least, for handing it over takes some 50 us."""
 
-_MAX_BAD: Final = 4096
+_USUAL_VALUES: Final = 1 << 16
+"""Values of a call for whose marks there is room from the start."""
 
 _HALVED: Final = (0, 1, 3)
 """Gates of a sigmoid, of which the kernel wants half the sum; a power of two changes no bit of a product."""
 
-_ARGUMENTS: Final = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 4]
+_ARGUMENTS: Final = [*[ctypes.c_void_p] * 9, *[ctypes.c_int64] * 4]
 
 
 class NotNativeError(Exception):
@@ -86,8 +88,21 @@ def compile_code(layout: Layout, target: Target) -> Code:
 
 def layout_of(spec: ModelSpec, precision: Precision) -> Layout:
     """The kernel's sizes for a model."""
-    num_outputs = len(spec.quantiles) * spec.output_channels
-    return Layout(spec.input_size, spec.hidden_size, spec.num_layers, num_outputs, precision)
+    rates = None
+    if spec.normalizer is not None:
+        fast, slow = Normalizer(spec.normalizer).rate.reshape(-1).tolist()
+        rates = fast, slow
+    return Layout(
+        num_channels=spec.input_channels,
+        input_size=spec.input_size,
+        hidden_size=spec.hidden_size,
+        num_layers=spec.num_layers,
+        num_outputs=len(spec.quantiles) * spec.output_channels,
+        num_quantiles=len(spec.quantiles),
+        median=spec.median_index,
+        rates=rates,
+        precision=precision,
+    )
 
 
 class NativeKernel:
@@ -110,37 +125,43 @@ class NativeKernel:
         self._scratch = [aligned_zeros(self.layout.scratch_cells) for _ in range(num_threads)]
         self._rooms = [scratch.ctypes.data for scratch in self._scratch]
         self._weights_at = self._weights.ctypes.data
-        self._bad = np.zeros(_MAX_BAD, np.uint8)
-        self._bad_at = self._bad.ctypes.data
+        self._reserve(_USUAL_VALUES)
         self._others = ThreadPoolExecutor(num_threads - 1, "step") if num_threads > 1 else None
         self.ns_a_row = _SHORT_NS  # of one time step; measured by `warm_up`
 
     def warm_up(self, arena: Arena) -> None:
         """See `lstm.Stepper`; finds out how long a row takes."""
-        rows = np.arange(min(self.layout.chunk_rows, len(arena.state)))
-        x = np.zeros((1, rows.size, self.layout.input_size), np.float32)
-        y = np.empty((1, rows.size, self.layout.num_outputs), np.float32)
+        layout = self.layout
+        rows = np.arange(min(layout.chunk_rows, len(arena.state)))
+        values = np.zeros((1, rows.size, layout.num_channels), np.float32)
+        forecast = np.empty((1, rows.size, layout.num_outputs), np.float32)
         times_ns = []
         for _ in range(5):
             start_ns = time.perf_counter_ns()
-            self.advance(arena, rows, x, y)
+            self.advance(arena, rows, values, None, forecast)
             times_ns.append(time.perf_counter_ns() - start_ns)
         arena.restart(rows)
         self.ns_a_row = max(1, min(times_ns) // rows.size)
 
     def advance(
-        self, arena: Arena, rows: NDArray[np.int64], x: NDArray[np.float32], y: NDArray[np.float32]
+        self,
+        arena: Arena,
+        rows: NDArray[np.int64],
+        values: NDArray[np.float32],
+        observed: NDArray[np.bool_] | None,
+        forecast: NDArray[np.float32],
     ) -> NDArray[np.bool_] | None:
         """See `lstm.Stepper`."""
-        num_steps, num_rows = x.shape[:2]
-        if num_rows > self._bad.size:
-            self._bad = np.zeros(2 * num_rows, np.uint8)
-            self._bad_at = self._bad.ctypes.data
+        num_steps, num_rows = values.shape[:2]
+        if values.size > self._all.size:
+            self._reserve(values.size)
         places = (
             arena.address,
+            arena.normalizer_address,
             rows.ctypes.data,
-            x.ctypes.data,
-            y.ctypes.data,
+            values.ctypes.data,
+            self._all_at if observed is None else observed.ctypes.data,
+            forecast.ctypes.data,
             self._bad_at,
             self._weights_at,
         )
@@ -150,6 +171,11 @@ class NativeKernel:
         else:
             num_bad = self._split(places, num_rows, num_steps, cost_ns)
         return self._bad[:num_rows].astype(np.bool_) if num_bad else None
+
+    def _reserve(self, num_values: int) -> None:
+        """Have room for the marks of so many values; that all of them were observed is said by ones."""
+        self._all, self._bad = np.ones(num_values, np.uint8), np.zeros(num_values, np.uint8)
+        self._all_at, self._bad_at = self._all.ctypes.data, self._bad.ctypes.data
 
     def _split(self, places: tuple[int, ...], num_rows: int, num_steps: int, cost_ns: int) -> int:
         """The same rows, parts of them on other threads where that pays."""

@@ -108,6 +108,14 @@ class Function:
         with self.loop(constant(0), constant(num_cells), self.lanes) as cell:
             self.store(self.load(self.at(source, cell)), self.at(target, cell))
 
+    def copy_unaligned(self, source: Value, target: Value, num_cells: int) -> None:
+        """Copy cells that begin anywhere and are no whole number of vectors."""
+        whole = num_cells // self.lanes * self.lanes
+        with self.loop(constant(0), constant(whole), self.lanes) as cell:
+            self._move(self.at(source, cell), self.at(target, cell), self.lanes)
+        if whole < num_cells:
+            self._move(self.at(source, whole), self.at(target, whole), num_cells - whole)
+
     def everywhere(self, number: float) -> Value:
         """A vector of one number."""
         return ir.Constant(self.vector, [number] * self.lanes)
@@ -144,6 +152,11 @@ class Function:
         if function is None:
             function = ir.Function(self.module, ir.FunctionType(result, [a.type for a in args]), name)
         return self.code.call(function, args)
+
+    def _move(self, source: Value, target: Value, num_cells: int) -> None:
+        kind = ir.VectorType(FLOAT, num_cells).as_pointer()
+        cells = self.code.load(self.code.bitcast(source, kind), align=4)
+        self.code.store(cells, self.code.bitcast(target, kind), align=4)
 
     def _as_vectors(self, pointer: Value) -> Value:
         return self.code.bitcast(pointer, self.vector.as_pointer())
