@@ -1,9 +1,10 @@
-"""Ratios of pairs: their median, their interval, and when a limit is exceeded."""
+"""Ratios of pairs: their median, their interval, and the order of the rounds that they are taken in."""
 
 import itertools
 
 import numpy as np
 
+from benchmarks.limits import at_most
 from benchmarks.pairs import Ratio, compare, order_of_round
 
 
@@ -27,14 +28,24 @@ def test_interval_covers_the_true_ratio() -> None:
 
 def test_one_pair_has_no_width() -> None:
     """A single pair gives its ratio and no more."""
-    assert compare([3.0], [2.0]) == Ratio(1.5, 1.5, 1.5)
+    assert compare([3.0], [2.0]) == Ratio(1.5, 1.5, 1.5, 1)
 
 
 def test_limit_is_exceeded_by_the_whole_interval_only() -> None:
-    """A ratio exceeds a limit where its lower end lies above the limit times the upper end of the equals' ratio."""
-    equals = Ratio(1.0, 0.9, 1.1)
-    assert not Ratio(1.5, 1.2, 1.8).exceeds(1.1, equals)
-    assert Ratio(1.5, 1.22, 1.8).exceeds(1.1, equals)
+    """A ratio fails where its lower end lies above the limit times the upper end of the equals' ratio."""
+    limit, equals = at_most("p50", 1.1), Ratio(1.0, 0.9, 1.1, 20)
+    assert Ratio(1.5, 1.2, 1.8, 20).verdict(limit, equals) == ["<= 1.1 x 1.10", "pass"]
+    assert Ratio(1.5, 1.22, 1.8, 20).verdict(limit, equals)[1] == "FAIL"
+
+
+def test_equals_never_tighten_a_limit() -> None:
+    """Equals of which the second was the faster one loosen nothing, and tighten nothing."""
+    assert Ratio(1.05, 1.0, 1.1, 20).verdict(at_most("p50", 1.1), Ratio(0.8, 0.7, 0.9, 20))[1] == "pass"
+
+
+def test_few_pairs_are_not_judged() -> None:
+    """Of fewer than five pairs no limit is said to be kept or not."""
+    assert Ratio(9.0, 9.0, 9.0, 4).verdict(at_most("p50", 1.1), Ratio(1.0, 1.0, 1.0, 4))[1] == "too few pairs"
 
 
 def test_everyone_begins_and_ends_alike() -> None:

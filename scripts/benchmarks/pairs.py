@@ -2,7 +2,7 @@
 
 What drifts on a shared machine drifts for both of a pair. How far two measurements of the same thing differ all the
 same is found by pairs of equals (A/A): a limit is exceeded where the whole interval of a ratio lies above the limit
-times the upper end of that of the equals.
+times the upper end of the interval of the equals (`limits.judge`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from benchmarks.report import limit_cells
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from benchmarks.limits import Limit
+
+_MIN_PAIRS: Final = 5
+"""With fewer the interval of a median says nothing, and so no verdict is given."""
 
 _NUM_RESAMPLES: Final = 10_000
 _T = TypeVar("_T")
@@ -21,18 +28,20 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median of the ratios of some pairs, and the ends of its 95 % interval."""
+    """The median of the ratios of so many pairs, and the ends of its 95 % interval."""
 
     median: float
     low: float
     high: float
+    num_pairs: int
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
-    def exceeds(self, limit: float, equals: Ratio) -> bool:
-        """Whether the whole interval lies above what the limit allows, given the ratio of `equals`."""
-        return self.low > limit * equals.high
+    def verdict(self, limit: Limit, equals: Ratio) -> list[str]:
+        """The limit, loosened by the upper end of the ratio of equals (never tightened), and whether it is kept."""
+        bound, verdict = limit_cells(limit, self.low, self.high, drift=max(1.0, equals.high))
+        return [bound, verdict if self.num_pairs >= _MIN_PAIRS else "too few pairs"]
 
 
 def compare(above: Sequence[float], below: Sequence[float]) -> Ratio:
@@ -43,7 +52,7 @@ def compare(above: Sequence[float], below: Sequence[float]) -> Ratio:
     ratios = np.asarray(above) / np.asarray(below)
     picked = np.random.default_rng(0).integers(ratios.size, size=(_NUM_RESAMPLES, ratios.size))
     low, high = np.percentile(np.median(ratios[picked], axis=1), [2.5, 97.5])
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    return Ratio(float(np.median(ratios)), float(low), float(high), ratios.size)
 
 
 def order_of_round(contenders: Sequence[_T], index: int) -> list[_T]:
