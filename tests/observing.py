@@ -20,6 +20,7 @@ MODEL = ModelFacts(
     hidden_size="64",
     quantiles="0.05 0.5 0.95",
     kernel="packed",
+    device="cpu",
 )
 
 

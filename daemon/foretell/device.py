@@ -13,6 +13,8 @@ from foretell.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+CPU: Final = torch.device("cpu")
+
 STATE_SHARE: Final = 0.75
 """Of a GPU's free memory at start, what states may take; the rest is for weights, intermediate results and graphs."""
 
@@ -20,7 +22,7 @@ STATE_SHARE: Final = 0.75
 def choose_device(wanted: Device) -> torch.device:
     """The device that `model.device` means here. Raises ConfigError for a GPU that cannot be had."""
     if wanted is Device.CPU or (wanted is Device.AUTO and not torch.cuda.is_available()):
-        return torch.device("cpu")
+        return CPU
     if not torch.cuda.is_available():
         raise ConfigError(f'model.device = "cuda": {why_no_gpu()}; allowed here is "cpu" or "auto"')
     return torch.device("cuda", torch.cuda.current_device())

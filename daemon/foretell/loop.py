@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from foretell.admit import Admitter
     from foretell.config import Config
+    from foretell.device_engine import DeviceEngine
     from foretell.model import Model
     from foretell.observe import Observer
     from foretell.sockets import ZmqContext
@@ -47,7 +48,7 @@ class Loop:
         model: Model,
         context: ZmqContext,
         *,
-        engine: Engine,
+        engine: Engine | DeviceEngine,
         admitter: Admitter,
         observer: Observer,
     ) -> None:

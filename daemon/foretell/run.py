@@ -19,6 +19,10 @@ import torch
 
 from foretell.admit import Admitter
 from foretell.arena import bytes_per_row, rows_per_stream
+from foretell.config import Device, Precision
+from foretell.device import CPU, choose_device, describe_device, find_state_bytes, why_no_gpu
+from foretell.device_engine import DeviceEngine
+from foretell.device_step import device_bytes_per_row
 from foretell.errors import ConfigError, ForetellError
 from foretell.log import open_log
 from foretell.loop import Loop
@@ -63,21 +67,17 @@ def _run(config: Config, stop: StopSignals, observer: Observer) -> None:
     with serve(config.metrics.endpoint, observer.registry, observer.status, observer.log) as server:
         if server.endpoint:
             observer.log.info("serving", endpoint=server.endpoint)
+        device = choose_device(config.model.device)
+        if config.model.device is Device.AUTO:
+            reason = "there is a GPU" if device.type == "cuda" else why_no_gpu()
+            observer.log.info("device_chosen", device=describe_device(device), reason=reason)
         model = load_model(config.model.path)
-        check_together(config, model)
-        num_threads = choose_num_threads(config, model)
-        torch.set_num_threads(num_threads)
-        num_rows = count_rows(config, model)
-        engine = Engine(
-            model,
-            num_rows,
-            config.forecast.horizon,
-            precision=config.model.precision,
-            num_threads=num_threads,
-        )
+        check_together(config, model, device)
+        num_rows = count_rows(config, model, device)
+        engine = open_engine(config, model, num_rows, device)
         if not stop.is_set:
             engine.warm_up()
-        observer.model_loaded(describe_model(config, model, engine))
+        observer.model_loaded(describe_model(config, model, engine, device))
         if stop.is_set:
             return
         with open_context() as context:
@@ -109,7 +109,19 @@ def _turn(loop: Loop, stop: StopSignals, observer: Observer, manager: ServiceMan
     manager.notify_stopping(f"stopping: {stop.name}")
 
 
-def describe_model(config: Config, model: Model, engine: Engine) -> ModelFacts:
+def open_engine(config: Config, model: Model, num_rows: int, device: torch.device) -> Engine | DeviceEngine:
+    """The engine for the device, its memory reserved. Raises ConfigError where a GPU's does not suffice."""
+    horizon = config.forecast.horizon
+    if device.type == "cuda":
+        return DeviceEngine(model, num_rows, horizon, device)
+    num_threads = choose_num_threads(config, model)
+    torch.set_num_threads(num_threads)
+    return Engine(model, num_rows, horizon, precision=config.model.precision, num_threads=num_threads)
+
+
+def describe_model(
+    config: Config, model: Model, engine: Engine | DeviceEngine, device: torch.device
+) -> ModelFacts:
     """What log and metrics say of the model."""
     spec = model.spec
     return ModelFacts(
@@ -120,6 +132,7 @@ def describe_model(config: Config, model: Model, engine: Engine) -> ModelFacts:
         hidden_size=str(spec.hidden_size),
         quantiles=",".join(f"{level:g}" for level in spec.quantiles),
         kernel=engine.kernel,
+        device=describe_device(device),
     )
 
 
@@ -130,19 +143,24 @@ def choose_num_threads(config: Config, model: Model) -> int:
     return (os.cpu_count() or 1) if model.spec.hidden_size >= _THREADED_HIDDEN_SIZE else 1
 
 
-def count_rows(config: Config, model: Model) -> int:
+def count_rows(config: Config, model: Model, device: torch.device = CPU) -> int:
     """Rows of state to reserve: for as many and as wide streams as are allowed, within `streams.max_state_bytes`.
 
-    Raises ConfigError where not even one frame of the model fits.
+    On a GPU also within a share of its free memory, for there what is reserved is taken. Raises ConfigError where not
+    even one frame of the model fits.
     """
     streams = config.streams
-    limit = streams.max_state_bytes or find_memory_bytes() // 2
+    if device.type == "cuda":
+        free, a_row = find_state_bytes(device), device_bytes_per_row(model)
+        limit = min(streams.max_state_bytes or free, free)
+    else:
+        limit, a_row = streams.max_state_bytes or find_memory_bytes() // 2, bytes_per_row(model)
     wanted = streams.capacity * rows_per_stream(model, streams.max_channels)
-    affordable = limit // bytes_per_row(model)
+    affordable = limit // a_row
     if affordable < 1:
         raise ConfigError(
             f"streams.max_state_bytes = {streams.max_state_bytes}: one state of this model takes "
-            f"{bytes_per_row(model)} bytes; allowed is that or more, or 0 for half of the memory"
+            f"{a_row} bytes; allowed is that or more, or 0 for half of the memory"
         )
     return min(wanted, affordable)
 
@@ -165,9 +183,13 @@ def find_memory_bytes(
     return min(limits)
 
 
-def check_together(config: Config, model: Model) -> None:
-    """Raise ConfigError for settings that do not go with the model."""
+def check_together(config: Config, model: Model, device: torch.device = CPU) -> None:
+    """Raise ConfigError for settings that do not go with the model or the device."""
     spec = model.spec
+    if device.type == "cuda" and config.model.precision is not Precision.FLOAT32:
+        raise ConfigError(
+            f'model.precision = "{config.model.precision}": a GPU steps in float32; allowed there is "float32"'
+        )
     if config.forecast.horizon > 1 and not spec.outputs_are_inputs:
         raise ConfigError(
             f"forecast.horizon = {config.forecast.horizon}: the model has {spec.input_channels} inputs and "
