@@ -15,14 +15,20 @@ from benchmarks.peers.onnx_graph import OnnxStep
 from benchmarks.weights import plain_model
 
 
+class _OnnxStep:
+    def __init__(self, task: Task) -> None:
+        self._step = OnnxStep(*plain_model(task.model), task.capacity)
+
+    def block(self, slots: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._step(slots, np.ascontiguousarray(values))  # a column of records is not
+
+    def lone(self, slot: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._step(np.array([slot]), values.reshape(1, 1, -1)).reshape(-1)
+
+
 def onnx_loop(task: Task) -> BareLoop:
     """The loop with this step in it. Raises ValueError where its forecasts are not PyTorch's to 1e-5."""
-    step = OnnxStep(*plain_model(task.model), task.capacity)
-
-    def step_block(slots: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return step(slots, np.ascontiguousarray(values))  # a column of records is not
-
-    return BareLoop(task, step_block)
+    return BareLoop(task, _OnnxStep(task))
 
 
 if __name__ == "__main__":
