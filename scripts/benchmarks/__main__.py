@@ -39,6 +39,7 @@ _SUITES: Final = {
     "effects": _Entry(
         "benchmarks.effects", "p99 while scraped, while streams join, while a subscriber stalls"
     ),
+    "gpu": _Entry("benchmarks.gpu", "the step on a GPU, where there is one"),
 }
 
 
