@@ -19,7 +19,9 @@ MODEL = ModelFacts(
     layers="2",
     hidden_size="64",
     quantiles="0.05 0.5 0.95",
-    kernel="packed",
+    kernel="native",
+    reason="agrees",
+    precision="float32",
     device="cpu",
 )
 

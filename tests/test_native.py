@@ -59,7 +59,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
     """Rows that are stepped by several threads have the bits that one thread gives them."""
     model = model_of(joint_spec(3, hidden=40, layers=2))
     alone, shared = kernel_of(model), kernel_of(model, num_threads=3)
-    shared.ns_a_row = 10**9  # as if every row were worth a thread
+    shared.row_ns = 10**9  # as if every row were worth a thread
     assert run(shared, model, 100, 4) == run(alone, model, 100, 4)
 
 

@@ -34,7 +34,13 @@ class Kernel(enum.StrEnum):
 
 
 class Stepper(Protocol):
-    """Steps the rows of arenas of one model; knows neither streams nor slots."""
+    """Steps the rows of arenas of one model; knows neither streams nor slots.
+
+    num_threads: how many step a large batch. row_ns: what a time step of a row costs in a batch, known once warmed up.
+    """
+
+    num_threads: int
+    row_ns: int
 
     def advance(
         self,

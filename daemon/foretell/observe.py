@@ -39,8 +39,8 @@ _MAX_AGE_NS = 2**63 - 1
 class ModelFacts:
     """What is said of the model; the fields are the labels of `foretell_model_info`.
 
-    source: `builtin` or the file; fingerprint: the 16 hex digits that forecasts carry; kernel: what steps it; device:
-    where, `cpu` or `cuda: ` and the GPU's name.
+    source: `builtin` or the file; fingerprint: the 16 hex digits that forecasts carry; kernel, reason: what steps
+    it, and why; precision: of its weights; device: where, `cpu` or `cuda: ` and the GPU's name.
     """
 
     source: str
@@ -50,6 +50,8 @@ class ModelFacts:
     hidden_size: str
     quantiles: str
     kernel: str
+    reason: str
+    precision: str
     device: str
 
 

@@ -77,6 +77,7 @@ def _run(config: Config, stop: StopSignals, observer: Observer) -> None:
         engine = open_engine(config, model, num_rows, device)
         if not stop.is_set:
             engine.warm_up()
+            observer.log.info("warmed_up", **engine.timing)
         observer.model_loaded(describe_model(config, model, engine, device))
         if stop.is_set:
             return
@@ -132,6 +133,8 @@ def describe_model(
         hidden_size=str(spec.hidden_size),
         quantiles=",".join(f"{level:g}" for level in spec.quantiles),
         kernel=engine.kernel,
+        reason=engine.reason,
+        precision=config.model.precision,
         device=describe_device(device),
     )
 

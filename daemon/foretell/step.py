@@ -60,6 +60,11 @@ class Engine:
         """Do what takes longer the first time, so that the first frames do not wait; the arena must be empty."""
         self._stepper.warm_up(self.arena)
 
+    @property
+    def timing(self) -> dict[str, int]:
+        """What was found out while warming up: time of a row's step in a batch, and threads that step a large one."""
+        return {"row_ns": self._stepper.row_ns, "threads": self._stepper.num_threads}
+
     def step(self, steps: Steps) -> Stepped:
         """Step the rounds of a batch in order; the forecasts are in the order of the accepted frames."""
         num_steps, num_rows = steps.rows.shape
