@@ -1,11 +1,16 @@
-"""The benchmark that `scripts/bench` runs: the daemon between a bare loop and a plain one, under the same load.
+"""The benchmark that `scripts/bench` runs: the daemon between a bare loop and a plain one, and what else does its work.
 
-Three contenders, each a process of its own with the same model (joint, 8 channels, one layer of 64):
+It is cut into suites (`suites.py` says what one is, `__main__.py` names them). All limits are in `limits.py`. What is
+only measured, not needed by the daemon, is installed in build/bench/venv (`environment.py`).
+
+The suite `rates` compares contenders, each a process of its own with the same model (by default joint, 8 channels, one
+layer of 64):
 
 - `bare` receives, decodes, looks up, steps once a round with weights packed once, publishes, and checks nothing: what
   the daemon's checks, metrics and generality are measured against (`bare.py`);
 - `daemon` is `foretell run` as shipped, with settings for the load's size and endpoints alone;
-- `plain` calls `nn.LSTM` once a frame, with the state carried in a dict: what one writes first (`plain.py`).
+- `plain` calls `nn.LSTM` once a frame, with the state carried in a dict: what one writes first (`plain.py`);
+- the peers are other runtimes and libraries at the same work (`peers/`).
 
 The load is one more process on the same machine (`load.py`): it sends frames and takes their forecasts. A run starts
 a contender and a load anew (`run.py`) and measures twice (`measure.py`):
@@ -18,5 +23,6 @@ a contender and a load anew (`run.py`) and measures twice (`measure.py`):
 
 With `message` packing every frame is a message and so is every forecast; with `packed` 256 frames are a message, due
 together, and the contender answers in whole batches. Frames go round the streams in turn. All contenders are measured
-for the same time, in which the plain loop forecasts a hundredth of the others' frames.
+for the same time, in which those that forecast one by one answer a hundredth of the others' frames; fewer of theirs
+are in flight, so that a run does not last long.
 """

@@ -44,7 +44,10 @@ _SUITES: Final = {
 
 
 def main() -> int:
-    """Run the suites that were asked for, print their tables, and say where the lines of JSON are."""
+    """Run the suites that were asked for, print their tables, and say where the lines of JSON are.
+
+    A suite that fails does not keep the others from running; the exit code says that one did.
+    """
     suites = {name: cast("Suite", importlib.import_module(entry.module)) for name, entry in _SUITES.items()}
     args = _parse(suites)
     folder = _ROOT / "build" / "bench"
@@ -54,6 +57,7 @@ def main() -> int:
     path = args.json or folder / f"{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
 
     print(report.host_line(host), flush=True)
+    has_failed = False
     with path.open("w") as file:
         for name in args.suite or suites:
 
@@ -64,11 +68,14 @@ def main() -> int:
                 print(f"{name}: {progress}", file=sys.stderr, flush=True)
 
             began = time.monotonic()
-            tables = suites[name].run_suite(args, setup, write, say)
+            try:
+                tables = suites[name].run_suite(args, setup, write, say)
+            except RunError as error:
+                has_failed, tables = True, f"This suite gave no tables: {error}"
             say(f"took {time.monotonic() - began:.0f} s")
             print(f"\n## {name}\n\n{tables}", flush=True)
     print(f"\nEvery measurement: {path}", file=sys.stderr)
-    return 0
+    return 1 if has_failed else 0
 
 
 def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
@@ -97,7 +104,5 @@ def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except RunError as error:
-        sys.exit(f"scripts/bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -40,17 +40,33 @@ def peer_python(folder: Path, say: Callable[[str], None], *libraries: str) -> Pa
 
     Raises MissingError where it cannot be made or lacks one of them.
     """
+    if reason := _need(folder, say):
+        raise MissingError(reason)
     python = interpreter(folder)
-    stamp = folder / "venv" / ".installed"
-    wanted = hashlib.sha256(_REQUIREMENTS.read_bytes() + _CONSTRAINTS.read_bytes() + sys.version.encode())
-    if not stamp.is_file() or stamp.read_text() != wanted.hexdigest():
-        say("making build/bench/venv for what is only measured, once")
-        _make(folder / "venv", python)
-        stamp.write_text(wanted.hexdigest())
     for library in libraries:
         if reason := _cannot_import(python, library):
             raise MissingError(f"{library} cannot be used here: {reason}")
     return python
+
+
+_tried: dict[Path, str] = {}
+
+
+def _need(folder: Path, say: Callable[[str], None]) -> str:
+    """Make the environment where it is not there as it should be, tried once; the reason where it cannot be made."""
+    if folder in _tried:
+        return _tried[folder]
+    stamp = folder / "venv" / ".installed"
+    wanted = hashlib.sha256(_REQUIREMENTS.read_bytes() + _CONSTRAINTS.read_bytes() + sys.version.encode())
+    _tried[folder] = ""
+    if not stamp.is_file() or stamp.read_text() != wanted.hexdigest():
+        say("making build/bench/venv for what is only measured, once")
+        try:
+            _make(folder / "venv", interpreter(folder))
+            stamp.write_text(wanted.hexdigest())
+        except MissingError as error:
+            _tried[folder] = str(error)
+    return _tried[folder]
 
 
 def versions(python: Path, *names: str) -> dict[str, str]:
@@ -71,14 +87,18 @@ def _make(venv: Path, python: Path) -> None:
     site = _call([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
     Path(site, "foretell-bench.pth").write_text(sysconfig.get_path("purelib") + "\n")
     install = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"]
-    install += ["--only-binary", ":all:", "-c", str(_CONSTRAINTS)]
+    install += ["--only-binary", ":all:", "--retries", "1", "-c", str(_CONSTRAINTS)]
     try:
         _call([*install, "-r", str(_REQUIREMENTS)])
     except MissingError:
         # Perhaps one of them alone has no wheel for this Python: what can be had is installed.
-        for line in _REQUIREMENTS.read_text().splitlines():
-            if line and not line.startswith("#"):
-                subprocess.run([*install, line.split()[0]], check=False, capture_output=True)
+        wanted = [
+            line for line in _REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")
+        ]
+        if all(
+            subprocess.run([*install, name], check=False, capture_output=True).returncode for name in wanted
+        ):
+            raise
 
 
 def _call(command: list[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from benchmarks import rates_report
 from benchmarks.environment import MissingError, interpreter, peer_python, versions
 from benchmarks.models import ModelName
-from benchmarks.run import PEERS, Case, Contender, Packing, Setup, run, run_step_alone
+from benchmarks.run import PEERS, Case, Contender, Packing, RunError, Setup, run, run_step_alone
 from benchmarks.suites import Line, Say, Write
 
 _OURS: Final = (Contender.BARE, Contender.DAEMON, Contender.PLAIN)
@@ -72,6 +72,16 @@ def run_suite(args: argparse.Namespace, setup: Setup, write: Write, say: Say) ->
     with_versions = _peer_versions(setup) if any(contender in PEERS for _, contender, _ in jobs) else {}
     lines: list[Line] = []
     for number, (case, contender, index) in enumerate(jobs, 1):
+        if contender in missing:
+            continue
+        try:
+            measured = _measure(contender, case, setup, seconds)
+        except RunError as error:
+            if contender not in PEERS:
+                raise
+            missing[contender] = str(error).splitlines()[0]  # a peer that fails is not ours to mend
+            say(f"{contender} is skipped: {error}")
+            continue
         line = {
             "contender": contender,
             "model": case.model,
@@ -80,7 +90,7 @@ def run_suite(args: argparse.Namespace, setup: Setup, write: Write, say: Say) ->
             "run": index,
             "transport": setup.transport,
             "seconds": seconds,
-            **_measure(contender, case, setup, seconds),
+            **measured,
             **with_versions,
         }
         write(line)

@@ -97,7 +97,7 @@ def tables(lines: Sequence[Line], missing: Mapping[Contender, str]) -> str:
 
 def _skipped(missing: Mapping[Contender, str]) -> list[str]:
     return (
-        ["", *(f"{contender} is skipped: {reason}." for contender, reason in missing.items())]
+        ["", *(f"{contender} was skipped: {reason}" for contender, reason in missing.items())]
         if missing
         else []
     )
