@@ -22,10 +22,11 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class _Entry:
-    """A suite's module, and what it measures in a few words."""
+    """A suite's module, what it measures in a few words, and whether it runs only when it is named."""
 
     module: str
     about: str
+    is_by_name: bool = False
 
 
 # In the order in which they run.
@@ -40,6 +41,11 @@ _SUITES: Final = {
         "benchmarks.effects", "p99 while scraped, while streams join, while a subscriber stalls"
     ),
     "gpu": _Entry("benchmarks.gpu", "the step on a GPU, where there is one"),
+    "plots": _Entry(
+        "benchmarks.plots",
+        "latency against rate and cost against streams, drawn; only by name",
+        is_by_name=True,
+    ),
 }
 
 
@@ -59,7 +65,7 @@ def main() -> int:
     print(report.host_line(host), flush=True)
     has_failed = False
     with path.open("w") as file:
-        for name in args.suite or suites:
+        for name in args.suite or (name for name, entry in _SUITES.items() if not entry.is_by_name):
 
             def write(line: Line, name: str = name) -> None:
                 print(json.dumps({"suite": name, **line, **host}), file=file, flush=True)
@@ -84,7 +90,7 @@ def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
         description="Measure the daemon beside a bare loop, a plain one, and what else could do its work.",
         epilog="suites: " + "; ".join(f"{name}: {entry.about}" for name, entry in _SUITES.items()),
     )
-    parser.add_argument("suite", nargs="*", metavar="SUITE", help=f"{', '.join(suites)} (all)")
+    parser.add_argument("suite", nargs="*", metavar="SUITE", help=f"{', '.join(suites)} (all but plots)")
     parser.add_argument("--quick", action="store_true", help="once and short: all suites in about 2 minutes")
     parser.add_argument(
         "--runs", type=int, metavar="N", help="of each contender at each case (as the suite has it)"
