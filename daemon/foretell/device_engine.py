@@ -6,14 +6,13 @@ graphs; tests use that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
 from foretell.device import describe_device, naming_what_takes_memory
+from foretell.device_lanes import Lanes, Transfer, cut, from_first, lanes_of, select
 from foretell.device_step import BAD, FINE, DeviceArena, DeviceStep, device_bytes_per_row, num_results
 from foretell.stepped import in_frame_order
 
@@ -33,24 +32,11 @@ _BUCKETS: Final = sorted({8, *(m << k for m in (2, 3) for k in range(3, 12)), 81
 _WORK_BYTES: Final = 1 << 29
 """What the gates of the largest batch may take."""
 
-_TRANSFER_BYTES: Final = 1 << 26
+_TRANSFER_BYTES: Final = 1 << 24
 """What goes to or from the device at once; the pinned memory of each direction is reserved for this."""
 
 _ROW, _BEGINS, _NUM_MARKS = 0, 1, 2
 """Columns before the values in what goes in, as int32."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lanes:
-    """Steps of single rows in the order of their rounds; the rows of a round are distinct.
-
-    rows: i64 [n]; values: float32 [n, channels]; begins: bool [n]; sizes: of each round.
-    """
-
-    rows: NDArray[np.int64]
-    values: NDArray[np.float32]
-    begins: NDArray[np.bool_]
-    sizes: NDArray[np.int64]
 
 
 class DeviceEngine:
@@ -66,9 +52,8 @@ class DeviceEngine:
         self._spec, self._device, self._is_cuda = spec, device, device.type == "cuda"
         if self._is_cuda:
             torch.set_float32_matmul_precision("highest")  # no TF32: it has 10 bits where float32 has 23
-        gate_bytes = (
-            3 * 4 * 4 * spec.hidden_size
-        )  # of a row: from the input, from the state, and the cell's own
+        # Of a row: four gates from the input, from the state, and the cell's own.
+        gate_bytes = 3 * 4 * 4 * spec.hidden_size
         self._buckets = [size for size in _BUCKETS if size * gate_bytes <= _WORK_BYTES] or _BUCKETS[:1]
         num_in, num_out = _NUM_MARKS + spec.input_channels, num_results(spec, horizon)
         self._num_lanes = max(self._buckets[-1], _TRANSFER_BYTES // (4 * max(num_in, num_out)))
@@ -78,18 +63,17 @@ class DeviceEngine:
             self._step = DeviceStep(model, self.arena, horizon)
             self._outside_in = torch.zeros(self._num_lanes, num_in, pin_memory=self._is_cuda)
             self._outside_out = torch.zeros(self._num_lanes, num_out, pin_memory=self._is_cuda)
-            self._in = torch.zeros_like(self._outside_in, device=device)
-            self._out = torch.zeros_like(self._outside_out, device=device)
-            self._at = torch.zeros(
-                (), dtype=torch.int64, device=device
-            )  # where in the transfer the next call begins
+            self._in = torch.zeros(self._num_lanes, num_in, device=device)
+            self._out = torch.zeros(self._num_lanes, num_out, device=device)
+            # Where in the transfer the next call begins.
+            self._at = torch.zeros((), dtype=torch.int64, device=device)
             self._count = torch.arange(self._buckets[-1], device=device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
     @torch.inference_mode()
     def warm_up(self) -> None:
         """Capture a graph of every batch size, so that the first frames do not wait."""
-        self._fill_in(slice(0, self._num_lanes), None)
+        self._pad(slice(0, self._num_lanes))
         self._in.copy_(self._outside_in)
         with naming_what_takes_memory(self.arena.num_rows, self._bytes_per_row):
             pool = torch.cuda.graph_pool_handle() if self._is_cuda else None
@@ -100,38 +84,35 @@ class DeviceEngine:
                 else:
                     self._call(bucket)
 
+    @property
+    def timing(self) -> dict[str, int]:
+        """What warming up made ready."""
+        return {"graphs": len(self._graphs)}
+
     def step(self, steps: Steps) -> Stepped:
         """Step the rounds of a batch in order; the forecasts are in the order of the accepted frames."""
-        num_steps, rows_a_stream = steps.rows.shape
-        begins = np.zeros(num_steps, np.bool_) if steps.begins is None else steps.begins
-        lanes = _Lanes(
-            steps.rows.reshape(-1),
-            steps.values.reshape(-1, self._spec.input_channels),
-            np.repeat(begins, rows_a_stream),
-            np.diff(steps.round_ends, prepend=0) * rows_a_stream,
-        )
+        lanes = lanes_of(steps, self._spec.input_channels)
         verdict, forecast = self._run(lanes)
         restarted = verdict != FINE
         while (again := verdict == BAD).any():
             # Such a frame is stepped anew from an empty state, which its row now has, and all after it too.
-            at, is_first = _from_first(lanes, again)
-            verdict[at], forecast[at] = self._run(_select(lanes, at, is_first))
+            at, is_first = from_first(lanes, again)
+            verdict[at], forecast[at] = self._run(select(lanes, at, is_first))
             restarted[at] = (verdict[at] != FINE) | is_first
-        by_step = forecast.reshape(num_steps, rows_a_stream, *forecast.shape[1:])
+        by_step = forecast.reshape(*steps.rows.shape, *forecast.shape[1:])
         return in_frame_order(steps, by_step, restarted if restarted.any() else None)
 
     @torch.inference_mode()
-    def _run(self, lanes: _Lanes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _run(self, lanes: Lanes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What became of each step, float32 [n], and its forecast, float32 [n, horizon, quantiles, channels]."""
         spec, num_lanes = self._spec, lanes.rows.size
         results = np.empty((num_lanes, self._out.shape[1]), np.float32)
-        for part, places, buckets in self._transfers(lanes.sizes):
-            end = int(buckets.sum())
-            self._fill_in(slice(0, end), None)
-            self._fill_in(places, lanes, part)
+        for transfer in cut(lanes.sizes, self._buckets, self._num_lanes):
+            end = sum(transfer.buckets)
+            self._fill_in(transfer, lanes, end)
             self._in[:end].copy_(self._outside_in[:end], non_blocking=True)
             self._at.zero_()
-            for bucket in buckets.tolist():
+            for bucket in transfer.buckets:
                 graph = self._graphs.get(bucket)
                 if graph is None:
                     self._call(bucket)
@@ -140,7 +121,7 @@ class DeviceEngine:
             self._outside_out[:end].copy_(self._out[:end], non_blocking=True)
             if self._is_cuda:
                 torch.cuda.current_stream(self._device).synchronize()
-            results[part] = self._outside_out.numpy()[places]
+            results[transfer.part] = self._outside_out.numpy()[transfer.places]
         num_first = len(spec.quantiles) * spec.output_channels
         forecast = np.full(
             (num_lanes, self.horizon, len(spec.quantiles), spec.output_channels), np.nan, np.float32
@@ -151,50 +132,20 @@ class DeviceEngine:
         )
         return results[:, 0].copy(), forecast
 
-    def _transfers(
-        self, sizes: NDArray[np.int64]
-    ) -> Iterator[tuple[slice, slice | NDArray[np.int64], NDArray[np.int64]]]:
-        """Cut rounds of these sizes into calls, and calls into transfers.
-
-        Gives of each transfer which lanes it carries, their places in it, and the bucket of each call.
-        """
-        most = self._buckets[-1]
-        if len(sizes) > 1 or sizes[0] > most:
-            # A round beyond the largest bucket is several calls; each begins in a place of its own.
-            num_calls = -(-sizes // most)
-            is_last = np.zeros(num_calls.sum(), np.bool_)
-            is_last[np.cumsum(num_calls) - 1] = True
-            calls = np.where(is_last, np.repeat(sizes - (num_calls - 1) * most, num_calls), most)
-        else:
-            calls = sizes
-        buckets = np.array(self._buckets)[np.searchsorted(self._buckets, calls)]
-        start = first = 0
-        while first < calls.size:
-            ends = np.cumsum(buckets[first:])
-            last = first + int(np.searchsorted(ends, self._num_lanes, side="right"))
-            part = slice(start, start + int(calls[first:last].sum()))
-            if last == first + 1:
-                yield part, slice(0, int(calls[first])), buckets[first:last]
-            else:
-                padding = np.cumsum(buckets[first:last] - calls[first:last]) - (
-                    buckets[first:last] - calls[first:last]
-                )
-                places = np.arange(part.stop - part.start) + np.repeat(padding, calls[first:last])
-                yield part, places, buckets[first:last]
-            start, first = part.stop, last
-
-    def _fill_in(
-        self, places: slice | NDArray[np.int64], lanes: _Lanes | None, part: slice = slice(None)
-    ) -> None:
-        """Write lanes into what goes in, at `places`; None writes padding, which is stepped in nobody's row."""
+    def _fill_in(self, transfer: Transfer, lanes: Lanes, end: int) -> None:
+        """Write a transfer's lanes, and padding up to `end` where there are none, into what goes in."""
+        part, places = transfer.part, transfer.places
+        self._pad(slice(places.stop if isinstance(places, slice) else 0, end))
         values = self._outside_in.numpy()
         marks = values.view(np.int32)
-        if lanes is None:
-            marks[places, _ROW], marks[places, _BEGINS] = self.arena.num_rows, 1
-            values[places, _NUM_MARKS:] = 0.0
-        else:
-            marks[places, _ROW], marks[places, _BEGINS] = lanes.rows[part], lanes.begins[part]
-            values[places, _NUM_MARKS:] = lanes.values[part]
+        marks[places, _ROW], marks[places, _BEGINS] = lanes.rows[part], lanes.begins[part]
+        values[places, _NUM_MARKS:] = lanes.values[part]
+
+    def _pad(self, places: slice) -> None:
+        """Write padding into what goes in, which is stepped in nobody's row."""
+        padding = self._outside_in.numpy()[places]
+        padding.view(np.int32)[:, :_NUM_MARKS] = self.arena.num_rows, 1
+        padding[:, _NUM_MARKS:] = 0.0
 
     def _call(self, bucket: int) -> None:
         """Step the next `bucket` lanes of the transfer."""
@@ -217,19 +168,3 @@ class DeviceEngine:
         with torch.cuda.graph(graph, pool=pool):
             self._call(bucket)
         return graph
-
-
-def _from_first(lanes: _Lanes, again: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where the lanes of marked rows are, from the first marked one of each row on, and which of them are these."""
-    rows, first = np.unique(lanes.rows[again], return_index=True)
-    first = np.flatnonzero(again)[first]
-    nearest = np.minimum(np.searchsorted(rows, lanes.rows), rows.size - 1)
-    at = np.flatnonzero((rows[nearest] == lanes.rows) & (np.arange(lanes.rows.size) >= first[nearest]))
-    return at, np.isin(at, first)
-
-
-def _select(lanes: _Lanes, at: NDArray[np.int64], begins: NDArray[np.bool_]) -> _Lanes:
-    """The lanes `at` alone; where `begins` too, the state begins anew."""
-    of_round = np.repeat(np.arange(lanes.sizes.size), lanes.sizes)[at]
-    sizes = np.bincount(of_round)
-    return _Lanes(lanes.rows[at], lanes.values[at], lanes.begins[at] | begins, sizes[sizes > 0])

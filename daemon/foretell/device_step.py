@@ -1,6 +1,7 @@
 """One time step of many rows on a device: gather, normalise, LSTM, forecast, scatter, without a look at any value.
 
 Everything is a fixed sequence of operations on tensors that stay where they are, so that a CUDA graph can replay it.
+For the same reason numbers are arguments of operations (`masked_fill`, not `where`), and never copied to the device.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class DeviceArena:
     """The states of all rows as one tensor float32 [rows + 1, width], so that a batch is one gather and one scatter.
 
     A row holds of each layer h and c; the normaliser's state of each channel; what stands in for a missing value; and
-    whether it was ever stepped. The last row is nobody's: padding of a batch is stepped there.
+    whether it was stepped since it began: 1 or 0. The last row is nobody's: padding of a batch is stepped there.
     """
 
     def __init__(self, model: Model, num_rows: int, device: torch.device) -> None:
@@ -89,7 +90,7 @@ class DeviceStep:
         row of which an output is not finite is left empty.
         """
         arena, num_layers = self._arena, self._spec.num_layers
-        state = torch.where(begins, 0.0, arena.state.index_select(0, rows))
+        state = arena.state.index_select(0, rows).masked_fill(begins, 0.0)
         *layers, lanes, guess, is_stepped, _ = torch.split_with_sizes(state, arena.sizes, dim=1)
         is_missing = values.isnan()
         entered = torch.where(is_missing, guess, values)
@@ -103,11 +104,11 @@ class DeviceStep:
         interleaved = [part for layer in range(num_layers) for part in (h[layer], c[layer])]
         ones, padding = arena.is_stepped.expand(len(rows), 1), arena.padding.expand(len(rows), -1)
         new = torch.cat([*interleaved, lanes, guess, ones, padding], dim=1)
-        arena.state.index_copy_(0, rows, torch.where(is_bad, 0.0, new))
+        arena.state.index_copy_(0, rows, new.masked_fill(is_bad, 0.0))
 
         leads = [forecast.flatten(1), *self._roll(forecast, scale, h, c)]
-        verdict = is_bad * torch.where(is_stepped > 0.0, BAD, BAD_FROM_THE_START)
-        return torch.cat([verdict, torch.where(is_bad, torch.nan, torch.cat(leads, dim=1))], dim=1)
+        verdict = is_bad * (BAD_FROM_THE_START - is_stepped)  # BAD where it was stepped before
+        return torch.cat([verdict, torch.cat(leads, dim=1).masked_fill(is_bad, torch.nan)], dim=1)
 
     def _advance(self, x: torch.Tensor, h: States, c: States) -> tuple[torch.Tensor, States, States]:
         """Input [n, input_size] to outputs [n, Q C], by the layers of the LSTM and the output layer."""

@@ -47,13 +47,13 @@ class TorchNormalizer:
     def advance(self, state: torch.Tensor, values: torch.Tensor, observed: torch.Tensor) -> AdvancedTensors:
         """Take in one value of every lane: state float32 [S, n], values finite float32 [n], observed bool [n]."""
         old_weight = state[WEIGHT]
-        has_past = old_weight[1] > 0.0
+        is_first = old_weight[1] <= 0.0
         rate = observed * self._rate
         weight = old_weight + rate * (1.0 - old_weight)
         value_share = rate / torch.maximum(weight, self._rate)
         change_share = rate / torch.maximum(old_weight, self._rate)
 
-        step = torch.where(has_past, (values - state[LAST]).clamp(-_LARGEST, _LARGEST), 0.0)
+        step = (values - state[LAST]).clamp(-_LARGEST, _LARGEST).masked_fill(is_first, 0.0)
         smaller = torch.minimum(values.abs(), state[LAST].abs())
         resolution = (smaller * _RESOLUTION).clamp(min=_SMALLEST)
         size = torch.minimum(step.abs(), _outlier_limit(state[CHANGE].amax(dim=0), resolution))
@@ -63,8 +63,10 @@ class TorchNormalizer:
         largest = _outlier_limit(torch.maximum(state[DEVIATION], state[CHANGE][1]), resolution)
         to_slow = torch.minimum(torch.maximum(to_slow, -largest), largest)
         mean = state[MEAN] + value_share * torch.stack([to_fast, to_slow])
-        mean = torch.where(mean.abs() < _SMALLEST, 0.0, mean)
-        deviation = state[DEVIATION] + change_share[1] * (to_slow.abs() * has_past - state[DEVIATION])
+        mean = mean.masked_fill(mean.abs() < _SMALLEST, 0.0)
+        deviation = state[DEVIATION] + change_share[1] * (
+            to_slow.abs().masked_fill(is_first, 0.0) - state[DEVIATION]
+        )
         deviation = deviation.clamp(min=_SMALLEST)
 
         unit = torch.maximum(torch.sqrt(change[0]) * torch.sqrt(change[1]), resolution)
@@ -80,4 +82,4 @@ class TorchNormalizer:
 
 
 def _outlier_limit(scale: torch.Tensor, resolution: torch.Tensor) -> torch.Tensor:
-    return torch.where(scale > resolution, _OUTLIER * scale, _LARGEST)
+    return (_OUTLIER * scale).masked_fill(scale <= resolution, _LARGEST)
