@@ -85,6 +85,7 @@ def _lines(us: dict[tuple[Stepper, int], list[float]], size: Size, batch: int) -
             "run": run,
             "us": time,
             "kernel": "native" if who is Stepper.ENGINE else "",
+            "chosen_threads": 1,
         }
         for (who, threads), times in us.items()
         for run, time in enumerate(times)
@@ -106,7 +107,7 @@ def test_ratios_are_held_against_their_limits() -> None:
 
 
 def test_table_shows_what_was_measured() -> None:
-    """The table has a column a contender and number of threads, the medians with their spread, and the kernel."""
+    """The table has a column a contender and number of threads, the medians with their spread, and what was chosen."""
     times = {
         (Stepper.ENGINE, 1): [10.0, 30.0, 11.0],
         (Stepper.ENGINE, 2): [7.0],
@@ -117,6 +118,7 @@ def test_table_shows_what_was_measured() -> None:
     assert [cell.strip() for cell in head.split("|")[4:-1]] == ["engine", "products", "engine, 2 threads"]
     assert "11.0 (10.0 to 30.0)" in text
     assert "kernel: native" in text
+    assert "Kept to one thread, as its own trial had it: engine, hidden 128, layers 1." in text
     assert "Not measured: onnxruntime cannot be used here: no wheel." in text
 
 

@@ -28,9 +28,10 @@ Prepare = Callable[[NDArray[np.int64], NDArray[np.float32]], Call]
 
 @dataclass(frozen=True)
 class Contender:
-    """One who steps. `kernel` says with which code, where there is a choice."""
+    """One who steps, on how many threads, and where there is a choice with which code."""
 
     prepare: Prepare
+    num_threads: int = 1
     kernel: str = ""
 
 
@@ -39,7 +40,7 @@ def make(who: Stepper, size: Size, num_rows: int, num_threads: int) -> Contender
     if who is Stepper.ENGINE or who is Stepper.ENGINE_BFLOAT16:
         return _engine(size, num_rows, num_threads, is_bfloat16=who is Stepper.ENGINE_BFLOAT16)
     if who is Stepper.ONNX:
-        return Contender(_onnx(size, num_rows, num_threads))
+        return Contender(_onnx(size, num_rows, num_threads), num_threads)
     return Contender(
         {Stepper.LSTM: _lstm, Stepper.CELL: _cell, Stepper.PRODUCTS: _products}[who](size, num_rows)
     )
@@ -58,7 +59,7 @@ def _engine(size: Size, num_rows: int, num_threads: int, *, is_bfloat16: bool) -
         steps = Steps(rows[:, None], values, round_ends=[rows.size], num_frames=rows.size)
         return lambda: engine.step(steps).forecast
 
-    return Contender(prepare, engine.kernel)
+    return Contender(prepare, engine.timing["threads"], engine.kernel)
 
 
 def _onnx(size: Size, num_rows: int, num_threads: int) -> Prepare:

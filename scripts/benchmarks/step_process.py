@@ -41,11 +41,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Timed:
-    """What was measured: microseconds a call, the mean of so many; by which kernel, where there is a choice."""
+    """What was measured: microseconds a call, the mean of so many; and what the contender chose, where it may.
+
+    kernel: which code steps. chosen_threads: how many it uses for a large batch, of those that it was given.
+    """
 
     us: float
     num_calls: int
     kernel: str
+    chosen_threads: int
 
 
 class Worker:

@@ -47,6 +47,13 @@ def tables(lines: Sequence[Line], missing: str = "") -> str:
     ]
     if kernels := {line["kernel"] for line in lines} - {""}:
         text += ["", f"The engine stepped with its kernel: {', '.join(sorted(kernels))}."]
+    fewer = {
+        f"{line['contender']}, hidden {line['hidden_size']}, layers {line['num_layers']}"
+        for line in lines
+        if line["chosen_threads"] < line["threads"]
+    }
+    if fewer:
+        text += ["", f"Kept to one thread, as its own trial had it: {'; '.join(sorted(fewer))}."]
     if missing:
         text += ["", f"Not measured: {missing}."]
     return "\n".join(text)

@@ -20,8 +20,11 @@ from benchmarks.records import NUM_CHANNELS
 from benchmarks.step_contenders import Call, Contender, make
 from benchmarks.step_process import Stepper, Task, Timed
 
-NUM_ROWS: Final = 32_768
-"""Rows of the arena: eight of the largest batches, so that a batch's states are not all in the cache before it."""
+_LARGEST: Final = 4_096
+"""Rows of the largest batch."""
+
+NUM_ROWS: Final = 8 * _LARGEST
+"""Rows of the arena, so many that a batch's states are not all in the cache before it."""
 
 _MOST_BATCHES: Final = 1_024
 """Batches that are gone round, where there are rows for more."""
@@ -46,11 +49,13 @@ class _Bench:
         key = (task.who, task.num_threads)
         if key not in self._contenders:
             self._contenders[key] = make(task.who, task.size, NUM_ROWS, task.num_threads)
+            for batch in batches(_LARGEST):  # the arena's pages are there, from here on
+                self._contenders[key].prepare(*batch)()
         contender = self._contenders[key]
         if (*key, task.num_rows) not in self._calls:
             self._calls[*key, task.num_rows] = [contender.prepare(*batch) for batch in batches(task.num_rows)]
         us, num_calls = _time(self._calls[*key, task.num_rows], seconds)
-        return Timed(us, num_calls, contender.kernel)
+        return Timed(us, num_calls, contender.kernel, contender.num_threads)
 
 
 def batches(num_rows: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -63,19 +68,22 @@ def batches(num_rows: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float
 
 
 def _time(calls: Sequence[Call], seconds: float) -> tuple[float, int]:
-    """Microseconds a call, and how many were made one after the other in about so long."""
-    num_calls = 1
-    while (time_ns := _run(calls, num_calls)) < seconds * 1e9 / 8:
-        num_calls *= 2
-    num_calls = max(1, round(num_calls * seconds * 1e9 / time_ns))
-    return _run(calls, num_calls) / num_calls / 1e3, num_calls
+    """Microseconds a call, and how many were made, one after the other, for so long, after an eighth of that."""
+    in_turn = itertools.cycle(calls)
+    _run(in_turn, seconds / 8)
+    return _run(in_turn, seconds)
 
 
-def _run(calls: Sequence[Call], num_calls: int) -> int:
-    start_ns = time.perf_counter_ns()
-    for call in itertools.islice(itertools.cycle(calls), num_calls):
-        call()
-    return time.perf_counter_ns() - start_ns
+def _run(calls: Iterator[Call], seconds: float) -> tuple[float, int]:
+    num_calls, time_ns, num_at_once = 0, 0, 1
+    while time_ns < seconds * 1e9:
+        start_ns = time.perf_counter_ns()
+        for call in itertools.islice(calls, num_at_once):
+            call()
+        time_ns += time.perf_counter_ns() - start_ns
+        num_calls += num_at_once
+        num_at_once = max(1, min(2 * num_at_once, int(num_calls * seconds * 1e9 / 16 / time_ns)))
+    return time_ns / num_calls / 1e3, num_calls
 
 
 def main() -> None:
