@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import zmq
 
-from benchmarks import disturb, effects, lone, scale, strangers
+from benchmarks import disturb, effects, lone, scale, scale_report, strangers
 from benchmarks.echo import EchoLoop
-from benchmarks.models import ModelName
 from benchmarks.paced import PacedLoad, paced_load
 from benchmarks.records import FORECAST, FRAME, Frames
 from benchmarks.run import Case, Contender, Packing, RunError, Setup, Started, Transport, started
@@ -231,11 +230,13 @@ def test_scale_measures_everything(setup: Setup, monkeypatch: pytest.MonkeyPatch
         seconds=0.05,
         held={2_000: 20.0},
         held_s=0.1,
-        resident={ModelName.PLAIN_64: 2_000},
+        builtin=0,
         admissions=1,
     )
-    for name, value in (("_FEW", 10), ("_MANY", 2_000), ("_QUICK", plan)):
-        monkeypatch.setattr(scale, name, value)
+    monkeypatch.setattr(scale, "_QUICK", plan)
+    for module in (scale, scale_report):
+        monkeypatch.setattr(module, "FEW", 10)
+        monkeypatch.setattr(module, "MANY", 2_000)
     suite = Suite(setup)
     text = suite.run(scale.run_suite)
     num_of = {
@@ -250,7 +251,7 @@ def test_scale_measures_everything(setup: Setup, monkeypatch: pytest.MonkeyPatch
 def _held(**changes: Any) -> str:
     line = {"streams": 10, "rate": 20.0, "seconds": 60.0, "cpu_us_per_frame": 1.0, "num_lost": 0}
     line |= {f"latency_{name}_us": 5_000.0 for name in ("p50", "p99", "max")}
-    return scale._held_rows([{**line, "send_lag_p99_us": 100.0, **changes}])[-1][-1]
+    return scale_report._held_rows([{**line, "send_lag_p99_us": 100.0, **changes}])[-1][-1]
 
 
 def test_what_is_held_is_judged_by_p99_and_by_what_was_lost() -> None:

@@ -53,11 +53,19 @@ def join_every_second(endpoint: str) -> Iterator[Count]:
         sink.linger = 0
         sink.connect(endpoint)
 
-        def join() -> None:
+        def make_burst() -> list[bytes]:
             first = time.monotonic_ns()  # other names each time
             records["source"] = [f"joining-{first}-{index}".encode() for index in range(JOINING)]
-            for start in range(0, JOINING, RECORDS_PER_PART):
-                sink.send(records[start : start + RECORDS_PER_PART].tobytes())
+            starts = range(0, JOINING, RECORDS_PER_PART)
+            return [records[start : start + RECORDS_PER_PART].tobytes() for start in starts]
+
+        burst = make_burst()
+
+        def join() -> None:
+            nonlocal burst
+            for part in burst:
+                sink.send(part)
+            burst = make_burst()  # while nobody waits for it
 
         with _every_second(join) as count:
             yield count

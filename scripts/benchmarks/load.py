@@ -18,7 +18,7 @@ import zmq
 from benchmarks.records import BYSTANDER_NS, FORECAST, FRAME, Frames, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,7 +36,10 @@ _BYSTANDER: Final = BYSTANDER_NS.to_bytes(8, "little")
 
 
 class Load:
-    """The load's sockets, what it has sent and what has come back; `forecast` is the record of a forecast."""
+    """The load's sockets, what it has sent and what has come back; `forecast` is the record of a forecast.
+
+    It subscribes to `topics`, or prefixes of them.
+    """
 
     def __init__(
         self,
@@ -44,12 +47,14 @@ class Load:
         input_endpoint: str,
         output_endpoint: str,
         forecast: np.dtype[np.void] = FORECAST,
+        topics: Sequence[bytes] = (b"",),
     ) -> None:
         self._forecast = forecast
         self._sink, self._source = context.socket(zmq.PUB), context.socket(zmq.SUB)
         for socket in (self._sink, self._source):
             socket.set_hwm(0)  # what is in flight is bounded here; a mark reached would drop silently
-        self._source.subscribe(b"")
+        for topic in topics:
+            self._source.subscribe(topic)
         self._sink.connect(input_endpoint)
         self._source.connect(output_endpoint)
         self._send = super(zmq.Socket, self._sink).send  # half the time of the Python around it

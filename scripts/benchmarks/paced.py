@@ -22,7 +22,7 @@ import zmq
 
 from benchmarks.load import Load
 from benchmarks.measure import WINDOW_MESSAGE, WINDOW_PACKED, CpuClock
-from benchmarks.records import RECORDS_PER_PART, Frames
+from benchmarks.records import RECORDS_PER_PART, Frames, forecast_dtype
 from benchmarks.run import Packing, RunError, Started
 
 if TYPE_CHECKING:
@@ -34,18 +34,25 @@ _OPEN_S: Final = 60.0
 _ANSWER_S: Final = 60.0
 """How long an answer may take beyond the time that was asked for."""
 
+_OWN_TOPICS: Final = (b"stream-", b"probe")
+"""With a message a forecast the load asks for its own alone: reading those of others would make it late itself."""
+
 _PR_SET_TIMERSLACK: Final = 29
 
 
 @dataclass(frozen=True)
 class Target:
-    """A contender as the load sees it: endpoints for frames and forecasts, its process, and the streams to send."""
+    """A contender as the load sees it: endpoints for frames and forecasts, its process, and the streams to send.
+
+    num_quantiles: levels in its forecasts.
+    """
 
     input: str
     output: str
     pid: int
     num_streams: int
     records_per_part: int
+    num_quantiles: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,8 @@ class Visitor:
         self._records_per_part = target.records_per_part
         self._window = WINDOW_MESSAGE if target.records_per_part == 1 else WINDOW_PACKED
         self._cpu = CpuClock(target.pid)
-        self._load = Load(context, target.input, target.output)
+        topics = _OWN_TOPICS if target.records_per_part == 1 else (b"",)
+        self._load = Load(context, target.input, target.output, forecast_dtype(target.num_quantiles), topics)
         self._load.open(_OPEN_S)
 
     def pace(self, frames_per_s: float, seconds: float, warm_up_s: float) -> Paced:
@@ -180,12 +188,12 @@ class PacedLoad:
 
 @contextlib.contextmanager
 def paced_load(
-    contenders: Sequence[Started], num_streams: Sequence[int], packing: Packing
+    contenders: Sequence[Started], num_streams: Sequence[int], packing: Packing, num_quantiles: int = 1
 ) -> Iterator[PacedLoad]:
     """A load on contenders that have been started, with so many streams on each, and its end."""
     records_per_part = RECORDS_PER_PART if packing is Packing.PACKED else 1
     targets = [
-        asdict(Target(one.input, one.output, one.process.pid, count, records_per_part))
+        asdict(Target(one.input, one.output, one.process.pid, count, records_per_part, num_quantiles))
         for one, count in zip(contenders, num_streams, strict=True)
     ]
     command = [sys.executable, "-m", "benchmarks.paced", json.dumps(targets)]
