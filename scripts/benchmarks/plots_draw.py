@@ -43,9 +43,13 @@ def draw_latency(latency: dict[str, Any], caption: str, path: Path) -> None:
         rate, lag = zip(*sorted(lateness.items()), strict=True)
         axes.plot(rate, lag, color="#b0b0b0", linestyle=":", label="the load's own lateness, p99")
         axes.set_title(_PACKINGS[packing], fontsize=9)
-        _on_log_scales(axes, "frames/s", "ms from when a frame was due to its forecast")
+        _on_log_scales(axes, "frames/s", "ms from due time to forecast")
     panels[0][-1].set_ylabel("" if len(latency) > 1 else panels[0][0].get_ylabel())
-    panels[0][0].legend(fontsize=8, frameon=False)
+    # Below the panels: inside, it would lie on one curve or another.
+    names, curves = panels[0][0].get_legend_handles_labels()[::-1]
+    figure.legend(
+        curves, names, fontsize=8, frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 0.04)
+    )
     _save(
         figure,
         path,
@@ -78,7 +82,7 @@ def _on_log_scales(axes: Any, x: str, y: str) -> None:
 def _save(figure: Any, path: Path, title: str, caption: str) -> None:
     figure.suptitle(f"{title}\njoint, 8 channels, one layer of 64; medians", fontsize=10)
     figure.text(0.01, 0.01, f"scripts/bench plots; {caption}", fontsize=6.5, color="#555555")
-    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    figure.tight_layout(rect=(0, 0.09 if figure.legends else 0.04, 1, 1))
     figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Title": title})
     print(path)
 
