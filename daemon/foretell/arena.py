@@ -29,8 +29,8 @@ class Arena:
 
     state: float32 [rows, layers * 2 * units], of each layer h and then c, units being the hidden size rounded up to a
     multiple of 16. h, c: per layer a view of it, float32 [rows, hidden]. normalizer: float32 [rows, channels * state
-    size] or None. guess: float32 [rows, channels], what stands in for a missing value. address, normalizer_address:
-    where state and normalizer begin in memory.
+    size] or None. guess: float32 [rows, channels], what stands in for a missing value. address, normalizer_address,
+    guess_address: where these begin in memory.
     """
 
     def __init__(self, model: Model, num_rows: int) -> None:
@@ -41,6 +41,7 @@ class Arena:
         halves = [self.state[:, at : at + spec.hidden_size] for at in range(0, self.state.shape[1], units)]
         self.h, self.c = halves[0::2], halves[1::2]
         self.guess = np.zeros((num_rows, spec.input_channels), np.float32)
+        self.guess_address: int = self.guess.ctypes.data
         self.normalizer: NDArray[np.float32] | None = None
         self.normalizer_address = 0
         self._initial: NDArray[np.float32] | None = None

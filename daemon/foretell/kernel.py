@@ -30,13 +30,13 @@ STEP: Final = "step"
 def write_step(layout: Layout, target: Target) -> str:
     """Write the module as text. It has one public function.
 
-        i64 step(states, normalizers, rows, values, observed, forecast, bad, weights, scratch,
+        i64 step(states, normalizers, guesses, rows, values, observed, forecast, bad, weights, scratch,
                  total, first, last, steps)
 
     It steps rows[first..last) of `total` by values float32 [steps, total, channels], of which `observed`, u8 of the
     same shape, says whether they were; forecast: float32 [steps, total, num_outputs]. states: float32 [...,
-    row_cells]; normalizers: float32 [..., channels * STATE_SIZE]; rows: i64, distinct; weights and scratch as `layout`
-    says. bad: u8 [total], set to 1 for the rows of which any output is not finite, else 0; the states of these are left
+    row_cells]; normalizers: float32 [..., channels * STATE_SIZE]; guesses: float32 [..., channels]; rows: i64, distinct;
+    weights and scratch as `layout` says. bad: u8 [total], set to 1 for the rows of which any output is not finite, else 0; the states of these are left
     as they were. Gives their number. The states, the weights and the scratch begin at multiples of 64 bytes.
     """
     module = ir.Module("foretell")
@@ -65,13 +65,13 @@ class _StepWriter:
         output_tiles: _Tiles,
         normalizer: ir.Function | None,
     ) -> None:
-        kinds = [CELLS, CELLS, INTS, CELLS, BYTES, CELLS, BYTES, CELLS, CELLS, INT, INT, INT, INT]
+        kinds = [CELLS, CELLS, CELLS, INTS, CELLS, BYTES, CELLS, BYTES, CELLS, CELLS, INT, INT, INT, INT]
         self.f = Function(module, STEP, kinds, result=INT, lanes=target.lanes, is_public=True)
         self.layout, self.scratch, self.operands = layout, Scratch(layout), operands
         self.layer_tiles, self.output_tiles = layer_tiles, output_tiles
-        self.states, normalizers, self.rows, self.values, self.observed = self.f.args[:5]
-        self.forecast, self.bad, self.weights, self.room = self.f.args[5:9]
-        self.total, self.first, self.last, self.steps = self.f.args[9:]
+        self.states, normalizers, self.guesses, self.rows, self.values, self.observed = self.f.args[:6]
+        self.forecast, self.bad, self.weights, self.room = self.f.args[6:10]
+        self.total, self.first, self.last, self.steps = self.f.args[10:]
         self.ends: Ends = (
             PlainEnds(self.f, layout)
             if normalizer is None
@@ -101,9 +101,10 @@ class _StepWriter:
     def _place(self, offset: int) -> Value:
         return self.f.at(self.room, offset)
 
-    def _arena_row(self, index: Value) -> Value:
+    def _of_row(self, index: Value, array: Value, cells: int) -> Value:
+        """Where the arena has the cells of a row of the call."""
         row = self.f.code.load(self.f.at(self.rows, index))
-        return self.f.at(self.states, self.f.times(row, self.layout.row_cells))
+        return self.f.at(array, self.f.times(row, cells))
 
     def _gather(self, chunk: Chunk) -> None:
         f, units, start = self.f, self.layout.units, chunk.start
@@ -113,7 +114,7 @@ class _StepWriter:
             f.code.store(self._place(after), self.after[layer])
         with f.loop(constant(0), chunk.num_rows) as row:
             f.code.store(ir.Constant(BYTE, 0), f.at(self.bad, f.add(start, row)))
-            source = self._arena_row(f.add(start, row))
+            source = self._of_row(f.add(start, row), self.states, self.layout.row_cells)
             for layer in range(self.layout.num_layers):
                 at = f.times(row, units)
                 h, c = (f.at(source, (2 * layer + part) * units) for part in range(2))
@@ -210,7 +211,8 @@ class _StepWriter:
             f.code.store(f.code.add(f.code.load(num_bad), f.code.zext(is_bad, INT)), num_bad)
             with f.code.if_then(f.code.icmp_unsigned("==", is_bad, ir.Constant(BYTE, 0))):
                 self.ends.scatter(chunk, row)
-                target = self._arena_row(f.add(chunk.start, row))
+                self._guess(f.add(chunk.start, row))
+                target = self._of_row(f.add(chunk.start, row), self.states, self.layout.row_cells)
                 for layer in range(self.layout.num_layers):
                     at = f.times(row, units)
                     if isinstance(self.operands, Bfloat16):
@@ -220,6 +222,18 @@ class _StepWriter:
                     f.copy(f.at(source, at), f.at(target, 2 * layer * units), units)
                     c = f.at(self._place(self.scratch.c[layer]), at)
                     f.copy(c, f.at(target, (2 * layer + 1) * units), units)
+
+    def _guess(self, index: Value) -> None:
+        """What stands in for a missing value: the last forecast's median, or the last values where it is of others."""
+        f, layout = self.f, self.layout
+        at = f.add(f.times(f.code.sub(self.steps, constant(1)), self.total), index)
+        if layout.outputs_are_inputs:
+            source = f.at(
+                self.forecast, f.add(f.times(at, layout.num_outputs), layout.median * layout.num_channels)
+            )
+        else:
+            source = f.at(self.values, f.times(at, layout.num_channels))
+        f.copy_unaligned(source, self._of_row(index, self.guesses, layout.num_channels), layout.num_channels)
 
     def _tile(self, tiles: _Tiles, num_rows: Value, arguments: Callable[[Value], list[Value]]) -> None:
         """Call the largest tile for as many rows as it takes, then the next for those that remain."""

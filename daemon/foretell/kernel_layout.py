@@ -43,6 +43,11 @@ class Layout:
     precision: Precision = Precision.FLOAT32
 
     @cached_property
+    def outputs_are_inputs(self) -> bool:
+        """Whether a forecast is of the channels that are observed."""
+        return self.num_outputs == self.num_quantiles * self.num_channels
+
+    @cached_property
     def units(self) -> int:
         """Hidden units with padding, which has no weights and stays 0."""
         return pad_units(self.hidden_size)

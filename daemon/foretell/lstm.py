@@ -54,7 +54,8 @@ class Stepper(Protocol):
 
         observed: bool as `values`, None where all were. What follows each step goes to forecast float32 [steps, rows,
         quantiles, channels]. All arrays are C-contiguous. Gives the rows, bool [rows], of which an output of the model
-        is not finite, None for none; their state is as it was, their forecasts have no meaning.
+        is not finite, None for none; all of theirs in the arena is as it was, their forecasts have no meaning. The
+        others' guess is the median of their last forecast, or their last values where these are of other channels.
         """
         ...
 

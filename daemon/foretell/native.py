@@ -44,7 +44,7 @@ _USUAL_VALUES: Final = 1 << 16
 _HALVED: Final = (0, 1, 3)
 """Gates of a sigmoid, of which the kernel wants half the sum; a power of two changes no bit of a product."""
 
-_ARGUMENTS: Final = [*[ctypes.c_void_p] * 9, *[ctypes.c_int64] * 4]
+_ARGUMENTS: Final = [*[ctypes.c_void_p] * 10, *[ctypes.c_int64] * 4]
 
 
 class NotNativeError(Exception):
@@ -110,6 +110,19 @@ def layout_of(spec: ModelSpec, precision: Precision) -> Layout:
     )
 
 
+class _Lone:
+    """Memory for what enters and leaves a call of one row and step, and where it and the rest is."""
+
+    def __init__(self, layout: Layout, weights_at: int, room_at: int) -> None:
+        self.rows, self.bad = np.zeros(1, np.int64), np.zeros(1, np.uint8)
+        self.values, self.forecast = (
+            np.zeros(size, np.float32) for size in (layout.num_channels, layout.num_outputs)
+        )
+        self.observed = np.ones(layout.num_channels, np.uint8)
+        arrays = (self.rows, self.values, self.observed, self.forecast, self.bad)
+        self.places = (*(array.ctypes.data for array in arrays), weights_at, room_at)
+
+
 class NativeKernel:
     """Steps rows of arenas of one model, on up to `num_threads` threads. Raises NotNativeError.
 
@@ -132,6 +145,7 @@ class NativeKernel:
         self._weights_at = self._weights.ctypes.data
         self._reserve(_USUAL_VALUES)
         self._others = ThreadPoolExecutor(num_threads - 1, "step") if num_threads > 1 else None
+        self._lone = _Lone(self.layout, self._weights_at, self._rooms[0])
         self.num_threads = num_threads
         self.row_ns = _SHORT_NS  # of one time step; measured by `warm_up`
 
@@ -171,11 +185,14 @@ class NativeKernel:
     ) -> NDArray[np.bool_] | None:
         """See `lstm.Stepper`."""
         num_steps, num_rows = values.shape[:2]
+        if num_rows == 1 and num_steps == 1 and observed is None:
+            return self._advance_lone(arena, rows, values, forecast)
         if values.size > self._all.size:
             self._reserve(values.size)
         places = (
             arena.address,
             arena.normalizer_address,
+            arena.guess_address,
             rows.ctypes.data,
             values.ctypes.data,
             self._all_at if observed is None else observed.ctypes.data,
@@ -189,6 +206,23 @@ class NativeKernel:
         else:
             num_bad = self._split(places, num_rows, num_steps, cost_ns)
         return self._bad[:num_rows].astype(np.bool_) if num_bad else None
+
+    def _advance_lone(
+        self,
+        arena: Arena,
+        rows: NDArray[np.int64],
+        values: NDArray[np.float32],
+        forecast: NDArray[np.float32],
+    ) -> NDArray[np.bool_] | None:
+        """One step of one row, through memory of which the addresses are known: to ask for them costs 1 us each."""
+        lone = self._lone
+        lone.rows[:] = rows
+        lone.values[:] = values.reshape(-1)
+        num_bad = self._code.call_alone(
+            arena.address, arena.normalizer_address, arena.guess_address, *lone.places, 1, 0, 1, 1
+        )
+        forecast.reshape(-1)[:] = lone.forecast
+        return np.ones(1, np.bool_) if num_bad else None
 
     def _reserve(self, num_values: int) -> None:
         """Have room for the marks of so many values; that all of them were observed is said by ones."""

@@ -71,7 +71,11 @@ class Engine:
         spec = self._spec
         rows, values = steps.rows.reshape(-1), steps.values.reshape(-1, spec.input_channels)
         out = np.empty((rows.size, self.horizon, len(spec.quantiles), spec.output_channels), np.float32)
+        in_rounds = out.reshape(num_steps, num_rows, *out.shape[1:])
         restarted: NDArray[np.bool_] | None = None
+        if len(steps.round_ends) == 1 and rows.size <= MAX_ROWS and steps.begins is None:
+            restarted = self._advance(rows, values[None], out[None], has_missing=steps.has_missing)
+            return in_frame_order(steps, in_rounds, restarted)
         for start, end, num_rounds in self._calls(steps):
             if steps.begins is not None and steps.begins[start:end].any():
                 self.arena.restart(steps.rows[start:end][steps.begins[start:end]].reshape(-1))
@@ -89,7 +93,7 @@ class Engine:
                 if anew is not None:
                     restarted = np.zeros(rows.size, np.bool_) if restarted is None else restarted
                     restarted[part] = anew.reshape(-1)
-        return in_frame_order(steps, out.reshape(num_steps, num_rows, *out.shape[1:]), restarted)
+        return in_frame_order(steps, in_rounds, restarted)
 
     def _calls(self, steps: Steps) -> Iterator[tuple[int, int, int]]:
         """Where the steps of each call begin and end, and how many rounds they are.
@@ -134,11 +138,6 @@ class Engine:
             entered = np.where(observed, values, arena.guess[rows])
         first = out[:, :, 0] if self.horizon == 1 else np.empty(out[:, :, 0].shape, np.float32)
         bad = self._stepper.advance(arena, rows, entered, observed, first)
-        guess = first[-1, :, self._median] if self._spec.outputs_are_inputs else entered[-1]
-        if bad is None:
-            arena.guess[rows] = guess
-        else:
-            arena.guess[rows[~bad]] = guess[~bad]
         if self.horizon > 1:
             out[:, :, 0] = first
             self._roll(rows, first, out)

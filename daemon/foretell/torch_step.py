@@ -79,6 +79,8 @@ class TorchStepper:
         x, scale = self._enter(arena, rows, values, observed)
         raw, is_good = self._step(arena, rows, x)
         forecast[:] = self._denormalize(raw, scale)
+        guess = forecast[-1, :, self._spec.median_index] if self._spec.outputs_are_inputs else values[-1]
+        arena.guess[rows[is_good]] = guess[is_good]
         if scale is not None and arena.normalizer is not None:
             arena.normalizer[rows[is_good]] = _by_row(scale.state, rows.size)[is_good]
         return None if is_good.all() else ~is_good
