@@ -116,6 +116,7 @@ _PACKED_FOR: Final = 256
 """Rows that oneDNN lays weights out for."""
 
 
+# One product for x and h side by side would take 4 to 14 % less from 256 rows on, but wants both copied together first.
 def _products(size: Size, num_rows: int) -> Prepare:  # noqa: ARG001, it has no states
     lstm, linear = seeded_model(size)
     layers = [
