@@ -6,7 +6,7 @@ graphs; tests use that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -76,12 +76,11 @@ class DeviceEngine:
         self._pad(slice(0, self._num_lanes))
         self._in.copy_(self._outside_in)
         with naming_what_takes_memory(self.arena.num_rows, self._bytes_per_row):
-            pool = torch.cuda.graph_pool_handle() if self._is_cuda else None
-            for bucket in reversed(self._buckets):  # the largest first: the others do with its memory
-                self._at.zero_()
-                if self._is_cuda:
-                    self._graphs[bucket] = self._capture(bucket, pool)
-                else:
+            if self._is_cuda:
+                self._capture()
+            else:
+                for bucket in self._buckets:
+                    self._at.zero_()
                     self._call(bucket)
 
     @property
@@ -156,15 +155,20 @@ class DeviceEngine:
         self._out.index_copy_(0, places, self._step(rows, begins, lanes[:, _NUM_MARKS:]))
         self._at += bucket
 
-    def _capture(self, bucket: int, pool: Any) -> torch.cuda.CUDAGraph:
-        """The graph of a call; run before on a stream of its own, as PyTorch asks, so that all libraries are ready."""
+    def _capture(self) -> None:
+        """A graph of every batch size, the largest first, for the others do with its memory."""
         stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            self._call(bucket)
+        pool = torch.cuda.graph_pool_handle()
+        for bucket in reversed(self._buckets):
+            with torch.cuda.stream(stream):
+                self._at.zero_()
+                self._call(
+                    bucket
+                )  # as PyTorch asks: what libraries do the first time is no part of the graph
+                self._at.zero_()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool, stream=stream):
+                self._call(bucket)
+            self._graphs[bucket] = graph
         torch.cuda.current_stream(self._device).wait_stream(stream)
-        self._at.zero_()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
-            self._call(bucket)
-        return graph
