@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zmq
 
 from foretell.admit import Admitter
-from foretell.config import Config, InputConfig, OutputConfig, OutputFormat, StreamsConfig
+from foretell.config import BatchConfig, Config, InputConfig, OutputConfig, OutputFormat, StreamsConfig
 from foretell.loop import Loop
 from foretell.run import describe_streams
 from foretell.sockets import ZmqContext, ZmqSocket, open_context
@@ -26,6 +27,7 @@ from small_models import joint_spec, model_of
 
 MODEL = model_of(joint_spec(2))
 DEADLINE_S = 20.0
+NO_SPIN = BatchConfig()
 
 
 @pytest.fixture
@@ -38,11 +40,14 @@ def context() -> Iterator[ZmqContext]:
 class Bench:
     """A loop with a producer and a subscriber, over ipc."""
 
-    def __init__(self, context: ZmqContext, folder: Path, streams: StreamsConfig) -> None:
+    def __init__(
+        self, context: ZmqContext, folder: Path, streams: StreamsConfig, batch: BatchConfig = NO_SPIN
+    ) -> None:
         config = Config(
             input=InputConfig(endpoints=(f"ipc://{folder}/in",)),
             output=OutputConfig(endpoint=f"ipc://{folder}/out", format=OutputFormat.PACKED),
             streams=streams,
+            batch=batch,
         )
         self.observed = Observed()
         self.loop = Loop(
@@ -80,8 +85,9 @@ class Bench:
             number += 1
             self.loop.run_once()
             assert time.monotonic() < deadline
-        while self.subscriber.poll(50):
-            self.subscriber.recv_multipart()
+        while self.loop.run_once() or self.subscriber.poll(50):  # a probe may still be on its way in
+            if self.subscriber.poll(0):
+                self.subscriber.recv_multipart()
 
     def send(self, name: bytes, number: int) -> None:
         """One frame as a packed record."""
@@ -95,9 +101,11 @@ class Bench:
 
 
 @contextmanager
-def opened(context: ZmqContext, folder: Path, streams: StreamsConfig) -> Iterator[Bench]:
+def opened(
+    context: ZmqContext, folder: Path, streams: StreamsConfig, batch: BatchConfig = NO_SPIN
+) -> Iterator[Bench]:
     """A bench whose peers are connected."""
-    bench = Bench(context, folder, streams)
+    bench = Bench(context, folder, streams, batch)
     try:
         bench.await_peers()
         yield bench
@@ -156,3 +164,37 @@ def test_a_signal_ends_an_idle_loop(context: ZmqContext, tmp_path: Path) -> None
         bench.loop.run(stop, lambda: None)
         timer.join()
         assert stop.is_set
+
+
+class CountingPoller(zmq.Poller):
+    """A poller that says how often a loop went to sleep in it."""
+
+    num_polls = 0
+
+    def poll(self, timeout: int | None = None) -> list[tuple[Any, int]]:
+        """As that of zmq, counted."""
+        CountingPoller.num_polls += 1
+        return super().poll(timeout)
+
+
+@pytest.mark.parametrize("spin_us", [0, 1_000_000])
+def test_the_loop_sleeps_after_a_frame_unless_it_is_to_spin(
+    context: ZmqContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spin_us: int
+) -> None:
+    """With `batch.spin_us` the loop looks for frames without a poll, takes care meanwhile, and can be stopped."""
+    monkeypatch.setattr(zmq, "Poller", CountingPoller)
+    with (
+        opened(context, tmp_path, StreamsConfig(capacity=4), BatchConfig(spin_us=spin_us)) as bench,
+        StopSignals() as stop,
+    ):
+        bench.loop._take_care()  # the next is due in 250 ms, a quarter of the time that the loop is to spin
+        monkeypatch.setattr(CountingPoller, "num_polls", 0)
+        bench.send(b"pump", 7)
+        assert bench.loop.receiver.socket.poll(round(DEADLINE_S * 1000))
+
+        def stop_it() -> None:
+            stop.is_set = True
+
+        bench.loop.run(stop, stop_it)
+        bench.subscriber.recv_multipart()
+        assert (CountingPoller.num_polls > 0) == (spin_us == 0)

@@ -119,6 +119,7 @@ Threads = Annotated[int, _range(0, 1024, "threads")]
 Interval = Annotated[int, _range(1, 3_600_000, "ms")]
 IntervalOrNone = Annotated[int, _range(0, 3_600_000, "ms")]
 Linger = Annotated[int, _range(0, 60_000, "ms")]
+Spin = Annotated[int, _range(0, 1_000_000, "us")]
 Timeout = Annotated[float, _range(0, 1_000_000_000, "s")]
 Endpoint = Annotated[str, Meta(extra={"allowed": ZMQ_ALLOWED})]
 HttpEndpoint = Annotated[str, Meta(extra={"allowed": HTTP_ALLOWED})]
@@ -190,6 +191,10 @@ class BatchConfig(Struct, frozen=True, kw_only=True):
     """What one turn of the loop carries."""
 
     max_frames: Annotated[Frames, "The most frames that one turn of the loop carries."] = 4096
+    spin_us: Annotated[
+        Spin,
+        "How long the loop looks for frames without sleeping once none is there; trades CPU for latency.",
+    ] = 0
 
 
 class ModelConfig(Struct, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ class Loop:
         observer: Observer,
     ) -> None:
         self._max_frames = config.batch.max_frames
+        self._spin_ns = config.batch.spin_us * 1000
         self._max_channels = config.streams.max_channels
         self._outputs_are_inputs = model.spec.outputs_are_inputs
         self._num_outputs = model.spec.output_channels
@@ -72,9 +73,14 @@ class Loop:
         poller = zmq.Poller()
         for readable in (self.receiver.socket, self.receiver.monitor, stop.wakeup):
             poller.register(readable, zmq.POLLIN)
+        spin_until_ns = 0
         while not stop.is_set:
             has_news = False
-            if not self.run_once():
+            if self.run_once():
+                spin_until_ns = time.monotonic_ns() + self._spin_ns
+            elif (
+                time.monotonic_ns() >= spin_until_ns
+            ):  # receiving lets go of the GIL, so spinning starves no thread
                 has_news = self.receiver.monitor in dict(poller.poll(CARE_INTERVAL_NS // 1_000_000))
             if has_news or time.monotonic_ns() >= self._care_due_ns:
                 self._take_care()
