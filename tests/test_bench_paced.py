@@ -249,7 +249,14 @@ def test_scale_measures_everything(setup: Setup, monkeypatch: pytest.MonkeyPatch
 
 
 def _held(**changes: Any) -> str:
-    line = {"streams": 10, "rate": 20.0, "seconds": 60.0, "cpu_us_per_frame": 1.0, "num_lost": 0}
+    line = {
+        "contender": Contender.DAEMON,
+        "streams": 10,
+        "rate": 20.0,
+        "seconds": 60.0,
+        "cpu_us_per_frame": 1.0,
+        "num_lost": 0,
+    }
     line |= {f"latency_{name}_us": 5_000.0 for name in ("p50", "p99", "max")}
     return scale_report._held_rows([{**line, "send_lag_p99_us": 100.0, **changes}])[-1][-1]
 

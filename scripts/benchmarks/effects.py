@@ -26,7 +26,7 @@ _KERNEL_BYTES: Final = 6 << 20
 _ROUNDS: Final = 20
 _SECONDS: Final = 3.0
 _QUICK_ROUNDS: Final = 1
-_QUICK_SECONDS: Final = 0.8
+_QUICK_SECONDS: Final = 0.6
 _WARM_UP_S: Final = 0.2
 
 
@@ -145,7 +145,7 @@ def tables(lines: list[Line]) -> str:
     for name, of_load in by_load.items():
         num_rounds = len({line["run"] for line in of_load})
         text += [
-            f"Load: {name}. Medians of {num_rounds} rounds (least to most).",
+            f"Load: {name}. Rounds: {num_rounds}; medians (least to most).",
             "Ratios of pairs against `none`, their median and its 95 % interval.",
             "",
             *markdown(_table(of_load)),

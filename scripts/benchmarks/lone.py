@@ -75,7 +75,7 @@ def tables(lines: list[Line]) -> str:
         by_contender[line["contender"]].append(line)
     num_rounds = len(by_contender["daemon"])
     text = [
-        f"One stream, a message a frame, {_RATE:,.0f} frames/s. Medians of {num_rounds} rounds (least to most).",
+        f"One stream, a message a frame, {_RATE:,.0f} frames/s. Rounds: {num_rounds}; medians (least to most).",
         "",
         *markdown(
             [["contender", *(title for title, *_ in _COLUMNS), "send lag p99 ms"], *_rows(by_contender)]

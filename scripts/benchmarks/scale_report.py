@@ -108,7 +108,16 @@ def _admission_rows(lines: Sequence[Line]) -> list[list[str]]:
 
 
 def _held_rows(lines: Sequence[Line]) -> list[list[str]]:
-    titles = ["streams", "frames/s each", "seconds", "p50 ms", "p99 ms", "most ms", "CPU us/frame"]
+    titles = [
+        "contender",
+        "streams",
+        "frames/s each",
+        "seconds",
+        "p50 ms",
+        "p99 ms",
+        "most ms",
+        "CPU us/frame",
+    ]
     rows = [[*titles, "send lag p99 ms", "lost", "limit", ""]]
     for line in lines:
         p99_ms, lag_ms = line["latency_p99_us"] / 1e3, line["send_lag_p99_us"] / 1e3
@@ -117,10 +126,11 @@ def _held_rows(lines: Sequence[Line]) -> list[list[str]]:
             verdict = "FAIL: frames lost"
         elif lag_ms > _LATE_MS:
             verdict = "not known: the load was late itself"
-        row = [f"{line['streams']:,}", f"{line['rate']:g}", f"{line['seconds']:g}"]
+        row = [line["contender"], f"{line['streams']:,}", f"{line['rate']:g}", f"{line['seconds']:g}"]
         row += [
             f"{line[field] / 1e3:.2f}" for field in ("latency_p50_us", "latency_p99_us", "latency_max_us")
         ]
         row += [f"{line['cpu_us_per_frame']:.2f}", f"{lag_ms:.2f}", f"{line['num_lost']:,}"]
-        rows.append([*row, f"p99 {bound} ms, lost 0", verdict])
+        is_limited = line["contender"] == Contender.DAEMON
+        rows.append([*row, *((f"p99 {bound} ms, lost 0", verdict) if is_limited else ("", ""))])
     return rows
