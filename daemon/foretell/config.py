@@ -166,7 +166,9 @@ class StreamsConfig(Struct, frozen=True, kw_only=True):
 
     capacity: Annotated[Streams, "The most streams at a time."] = 4096
     max_channels: Annotated[Channels, "The most channels of a frame."] = 64
-    max_state_bytes: Annotated[StateBytes, "The most memory for states; 0 is half of the machine's."] = 0
+    max_state_bytes: Annotated[
+        StateBytes, "The most memory for states; 0 is half of the machine's, or 3/4 of what a GPU has free."
+    ] = 0
     when_full: Annotated[
         WhenFull, "A new stream while all slots are taken is refused, or evicts the longest idle one."
     ] = WhenFull.REFUSE
