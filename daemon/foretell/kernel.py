@@ -34,10 +34,11 @@ def write_step(layout: Layout, target: Target) -> str:
                  total, first, last, steps)
 
     It steps rows[first..last) of `total` by values float32 [steps, total, channels], of which `observed`, u8 of the
-    same shape, says whether they were; forecast: float32 [steps, total, num_outputs]. states: float32 [...,
-    row_cells]; normalizers: float32 [..., channels * STATE_SIZE]; guesses: float32 [..., channels]; rows: i64, distinct;
-    weights and scratch as `layout` says. bad: u8 [total], set to 1 for the rows of which any output is not finite, else 0; the states of these are left
-    as they were. Gives their number. The states, the weights and the scratch begin at multiples of 64 bytes.
+    same shape, says whether they were; forecast: float32 [steps, total, num_outputs]. In the arena: states float32
+    [..., row_cells], normalizers [..., channels * STATE_SIZE], guesses [..., channels]. rows: i64, distinct; weights
+    and scratch as `layout` says. bad: u8 [total], set to 1 for the rows of which any output is not finite, else 0; all
+    of theirs in the arena is left as it was. Gives their number. The states, the weights and the scratch begin at
+    multiples of 64 bytes.
     """
     module = ir.Module("foretell")
     operands = operands_of(layout, target)

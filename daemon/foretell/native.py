@@ -35,9 +35,6 @@ _SPLIT_NS: Final = 250_000
 
 _NUM_TRIALS: Final = 5
 
-_WORTH_A_THREAD: Final = 1.2
-"""By what a batch must become faster, or one thread steps it alone."""
-
 _USUAL_VALUES: Final = 1 << 16
 """Values of a call for whose marks there is room from the start."""
 
@@ -150,22 +147,9 @@ class NativeKernel:
         self.row_ns = _SHORT_NS  # of one time step; measured by `warm_up`
 
     def warm_up(self, arena: Arena) -> None:
-        """See `lstm.Stepper`; finds out how long a row takes, and whether more threads than one gain anything."""
-        rows = np.arange(min(self.layout.chunk_rows, len(arena.state)))
-        self.row_ns = max(1, self._time_ns(arena, rows) // rows.size)
-        others, self._others = self._others, None
-        if others is not None:
-            enough = np.arange(min(1 + 2 * len(self._rooms) * _SPLIT_NS // self.row_ns, len(arena.state)))
-            alone_ns = self._time_ns(arena, enough)
-            self._others = others
-            if _WORTH_A_THREAD * self._time_ns(arena, enough) > alone_ns:
-                self._others = None
-                others.shutdown()
-                self.num_threads = 1
-
-    def _time_ns(self, arena: Arena, rows: NDArray[np.int64]) -> int:
-        """The least time that a step of so many rows takes."""
+        """See `lstm.Stepper`; finds out how long a row takes."""
         layout, times_ns = self.layout, []
+        rows = np.arange(min(layout.chunk_rows, len(arena.state)))
         values = np.zeros((1, rows.size, layout.num_channels), np.float32)
         forecast = np.empty((1, rows.size, layout.num_outputs), np.float32)
         for _ in range(_NUM_TRIALS):
@@ -173,7 +157,7 @@ class NativeKernel:
             self.advance(arena, rows, values, None, forecast)
             times_ns.append(time.perf_counter_ns() - start_ns)
         arena.restart(rows)
-        return min(times_ns)
+        self.row_ns = max(1, min(times_ns) // rows.size)
 
     def advance(
         self,
