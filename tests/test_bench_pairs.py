@@ -34,8 +34,14 @@ def test_one_pair_has_no_width() -> None:
 def test_limit_is_exceeded_by_the_whole_interval_only() -> None:
     """A ratio fails where its lower end lies above the limit times the upper end of the equals' ratio."""
     limit, equals = at_most("p50", 1.1), Ratio(1.0, 0.9, 1.1, 20)
-    assert Ratio(1.5, 1.2, 1.8, 20).verdict(limit, equals) == ["<= 1.1 x 1.10", "pass"]
+    assert Ratio(1.2, 1.1, 1.8, 20).verdict(limit, equals) == ["<= 1.1 x 1.10", "pass"]
     assert Ratio(1.5, 1.22, 1.8, 20).verdict(limit, equals)[1] == "FAIL"
+
+
+def test_limit_that_noise_alone_keeps_is_told_apart() -> None:
+    """Where the interval reaches below a limit that its median is beyond, the verdict says so."""
+    limit, equals = at_most("p50", 1.1), Ratio(1.0, 0.9, 1.1, 20)
+    assert Ratio(1.5, 1.2, 1.8, 20).verdict(limit, equals)[1] == "pass, but the median is beyond"
 
 
 def test_equals_never_tighten_a_limit() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from benchmarks.limits import judge
 from benchmarks.report import limit_cells
 
 if TYPE_CHECKING:
@@ -39,9 +40,17 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
     def verdict(self, limit: Limit, equals: Ratio) -> list[str]:
-        """The limit, loosened by the upper end of the ratio of equals (never tightened), and whether it is kept."""
-        bound, verdict = limit_cells(limit, self.low, self.high, drift=max(1.0, equals.high))
-        return [bound, verdict if self.num_pairs >= _MIN_PAIRS else "too few pairs"]
+        """The limit, loosened by the upper end of the ratio of equals (never tightened), and whether it is kept.
+
+        Where noise alone lets it pass, the median being beyond, that is said.
+        """
+        drift = max(1.0, equals.high)
+        bound, verdict = limit_cells(limit, self.low, self.high, drift=drift)
+        if self.num_pairs < _MIN_PAIRS:
+            verdict = "too few pairs"
+        elif verdict != judge(limit, self.median, drift=drift):
+            verdict += ", but the median is beyond"
+        return [bound, verdict]
 
 
 def compare(above: Sequence[float], below: Sequence[float]) -> Ratio:
