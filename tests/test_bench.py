@@ -20,6 +20,7 @@ import zmq
 
 from benchmarks import load, rates_report, report
 from benchmarks.bare import BareLoop
+from benchmarks.bare_numpy import numpy_loop
 from benchmarks.contender import Task
 from benchmarks.load import Load
 from benchmarks.models import ModelName
@@ -101,11 +102,12 @@ def test_bare_loop_is_the_model(num_at_once: int) -> None:
     np.testing.assert_allclose(out.forecasts()["forecast"], expected.numpy(), rtol=0, atol=1e-6)
 
 
-def test_bare_loop_goes_from_one_way_to_the_other() -> None:
+@pytest.mark.parametrize("loop", [BareLoop, numpy_loop])
+def test_bare_loop_goes_from_one_way_to_the_other(loop: Callable[[Task], BareLoop]) -> None:
     """Frames stepped one by one and frames stepped in a batch carry the same state, with two layers too."""
     task = _task(2, is_packed=False, model=ModelName.PLAIN_128X2)
     frames = Frames(2, 1)
-    bare, plain = BareLoop(task), plain_loop(task)
+    bare, plain = loop(task), plain_loop(task)
     bare_out, plain_out = Outbox(), Outbox()
     for num_parts in (1, 20, 2, 30):
         parts = frames.take(num_parts, 5)

@@ -1,8 +1,8 @@
 """The bare loop: what a frame costs when nothing is checked, counted or configurable, written as well as we can.
 
 Receive, decode a whole batch at once, look up the streams, step with oneDNN's LSTM on weights packed once, publish.
-Several frames of a stream go in rounds, rounds of equal size in one call of several time steps. A few frames that came
-alone take a shorter way, one by one. It trusts its input entirely, and leaves flags, count and model of the forecast
+Several frames of a stream go in rounds, rounds of equal size in one call of several time steps. A frame that came
+alone takes a shorter way. It trusts its input entirely, and leaves flags, count and model of the forecast
 at 0.
 """
 
@@ -34,12 +34,11 @@ _SIZES_OUT: Final = struct.pack("<HH", 1, 1)  # horizon, quantiles
 _STAMPS: Final = struct.Struct("<QqQf")  # model, latency_ns, count, the one quantile
 _SURPRISE_OUT: Final = np.full(NUM_CHANNELS, np.nan, "<f4").tobytes()
 
-_FEW: Final = 8
-"""Frames that are stepped one by one: a batch of them costs what a dozen alone do."""
-
 
 class Step(Protocol):
-    """Steps the states of slots."""
+    """Steps the states of slots; up to `few` frames that came in parts of their own are faster one by one."""
+
+    few: int
 
     def block(self, slots: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Distinct slots [n] by values [steps, n, channels]; gives forecasts of that shape."""
@@ -67,7 +66,7 @@ class BareLoop:
     def turn(self, parts: list[bytes], publish: Publish) -> None:
         """From the parts of a batch to its forecasts, published in order of arrival."""
         received_ns = time.monotonic_ns()
-        if len(parts) <= _FEW and len(parts[0]) == FRAME.itemsize:
+        if len(parts) <= self._step.few and len(parts[0]) == FRAME.itemsize:
             for part in parts:
                 self._turn_lone(part, received_ns, publish)
             return

@@ -1,4 +1,4 @@
-"""The step of the bare loop: oneDNN's LSTM on weights packed once, and numpy for a frame alone."""
+"""The step of the bare loop: oneDNN's LSTM on weights packed once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS: Final = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 @dataclass(frozen=True)
 class _Layer:
-    """Weights as oneDNN packs them and as numpy takes them, room for a batch's states, and the states of all slots."""
+    """Weights as oneDNN packs them, room for a batch's states, and the states of all slots."""
 
     w_ih: torch.Tensor
     w_hh: torch.Tensor
@@ -33,28 +33,19 @@ class _Layer:
     c: torch.Tensor
     arena_h: NDArray[np.float32]
     arena_c: NDArray[np.float32]
-    weight: NDArray[np.float32]  # [4 hidden, inputs + hidden], halved for the gates that are sigmoids
-    bias: NDArray[np.float32]
-    entered: NDArray[np.float32]  # [inputs + hidden]
 
 
 class PackedStep:
     """Steps the states of as many slots as the task says."""
 
+    few = 1
+
     def __init__(self, task: Task) -> None:
         torch.set_num_threads(1)
         lstm, self._linear = plain_model(task.model)
-        self._hidden_size = lstm.hidden_size
-        self._layers = [_layer(lstm, layer, task.capacity) for layer in range(lstm.num_layers)]
+        self.hidden_size = lstm.hidden_size
+        self.layers = [_layer(lstm, layer, task.capacity) for layer in range(lstm.num_layers)]
         self._linear_weight = torch.ops.mkldnn._reorder_linear_weight(self._linear.weight, 256)
-        self._output_weight, self._output_bias = self._linear.weight.numpy(), self._linear.bias.numpy()
-
-        # A gate's sigmoid(z) is tanh(z / 2) / 2 + 1 / 2: one tanh serves all four.
-        H = self._hidden_size
-        self._gates, self._product = np.empty(4 * H, np.float32), np.empty(H, np.float32)
-        self._half = np.full(4 * H, 0.5, np.float32)
-        self._offset = self._half.copy()
-        self._half[2 * H : 3 * H], self._offset[2 * H : 3 * H] = 1.0, 0.0
 
         # The inputs of each size, as views made once. A bucket is an eighth more than its rows at most, and no round
         # has more rows than there are slots.
@@ -69,7 +60,7 @@ class PackedStep:
         for num_steps, size in self._inputs:
             slots = np.zeros(size, np.int64)
             self.block(slots, np.zeros((num_steps, size, NUM_CHANNELS), np.float32))
-        for layer in self._layers:
+        for layer in self.layers:
             layer.arena_h[0] = layer.arena_c[0] = 0
 
     @torch.inference_mode()
@@ -79,41 +70,24 @@ class PackedStep:
         bucket = _BUCKET_OF[n]
         x = self._inputs[num_steps, bucket]
         x.numpy()[:, :n] = values
-        for layer in self._layers:
+        for layer in self.layers:
             h, c = layer.h[:bucket], layer.c[:bucket]
             np.take(layer.arena_h, slots, axis=0, out=h.numpy()[:n], mode="clip")
             np.take(layer.arena_c, slots, axis=0, out=c.numpy()[:n], mode="clip")
             # reverse, batch sizes, mode 2 = LSTM, hidden size, layers, biases, bidirectional, batch first, train
             x, h, c, _ = _run_lstm(
                 *(x, layer.w_ih, layer.w_hh, layer.b_ih, layer.b_hh, h, c),
-                *(False, [], 2, self._hidden_size, 1, True, False, False, False),
+                *(False, [], 2, self.hidden_size, 1, True, False, False, False),
             )
             layer.arena_h[slots] = h.numpy()[:n]
             layer.arena_c[slots] = c.numpy()[:n]
-        y = _run_linear(x.view(-1, self._hidden_size), self._linear_weight, self._linear.bias, "none", [], "")
+        y = _run_linear(x.view(-1, self.hidden_size), self._linear_weight, self._linear.bias, "none", [], "")
         forecasts: NDArray[np.float32] = y.numpy().reshape(num_steps, bucket, NUM_CHANNELS)[:, :n]
         return forecasts
 
     def lone(self, slot: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Step one slot by values [channels]; gives the forecast [channels]. In a tenth of a block's time."""
-        H, gates, product, h = self._hidden_size, self._gates, self._product, values
-        for layer in self._layers:
-            entered = layer.entered
-            entered[:-H], h = h, layer.arena_h[slot]
-            entered[-H:] = h
-            np.dot(layer.weight, entered, out=gates)
-            np.add(gates, layer.bias, out=gates)
-            np.tanh(gates, out=gates)
-            np.multiply(gates, self._half, out=gates)
-            np.add(gates, self._offset, out=gates)
-            c = layer.arena_c[slot]
-            np.multiply(c, gates[H : 2 * H], out=c)
-            np.multiply(gates[:H], gates[2 * H : 3 * H], out=product)
-            np.add(c, product, out=c)
-            np.tanh(c, out=h)
-            np.multiply(h, gates[3 * H :], out=h)
-        forecast: NDArray[np.float32] = np.dot(self._output_weight, h)
-        forecast += self._output_bias
+        """Step one slot by values [channels]; gives the forecast [channels]: its bits are those of any other batch."""
+        forecast: NDArray[np.float32] = self.block(np.array((slot,)), values.reshape(1, 1, -1)).reshape(-1)
         return forecast
 
 
@@ -129,11 +103,6 @@ def _layer(lstm: torch.nn.LSTM, layer: int, capacity: int) -> _Layer:
     packed_ih, packed_hh = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(
         w_ih, w_hh, H, False, True, False, [1, 1, w_ih.shape[1]]
     )
-    weight, bias = torch.cat([w_ih, w_hh], 1).numpy(), (b_ih + b_hh).numpy()
-    for gates in (slice(0, 2 * H), slice(3 * H, 4 * H)):
-        weight[gates] *= 0.5
-        bias[gates] *= 0.5
     h, c = torch.zeros(2, MAX_FRAMES, H)  # rows beyond the batch hold what an earlier one left there
     arena_h, arena_c = np.zeros((2, capacity, H), np.float32)
-    entered = np.empty(weight.shape[1], np.float32)
-    return _Layer(packed_ih, packed_hh, b_ih, b_hh, h, c, arena_h, arena_c, weight, bias, entered)
+    return _Layer(packed_ih, packed_hh, b_ih, b_hh, h, c, arena_h, arena_c)

@@ -21,6 +21,7 @@ _WHO: Final = {
     "daemon": Contender.DAEMON,
     "bare": Contender.BARE,
     "bare again": Contender.BARE,
+    "bare-numpy": Contender.BARE_NUMPY,
     "echo": Contender.ECHO,
 }
 _ROUNDS: Final = 24

@@ -27,6 +27,7 @@ class Contender(enum.StrEnum):
     """Who is measured."""
 
     BARE = "bare"
+    BARE_NUMPY = "bare-numpy"
     DAEMON = "daemon"
     PLAIN = "plain"
     ONNX_BATCH = "onnx-batch"
@@ -39,6 +40,7 @@ class Contender(enum.StrEnum):
 
 _MODULES: Final = {
     Contender.BARE: "benchmarks.bare",
+    Contender.BARE_NUMPY: "benchmarks.bare_numpy",
     Contender.PLAIN: "benchmarks.plain",
     Contender.ONNX_BATCH: "benchmarks.peers.onnx_batch",
     Contender.ONNX_SINGLE: "benchmarks.peers.onnx_single",

@@ -16,6 +16,8 @@ from benchmarks.weights import plain_model
 
 
 class _OnnxStep:
+    few = 1
+
     def __init__(self, task: Task) -> None:
         self._step = OnnxStep(*plain_model(task.model), task.capacity)
 
