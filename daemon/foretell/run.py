@@ -7,7 +7,6 @@ no frame is taken before it can be stepped.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import sys
 import time
@@ -28,6 +27,7 @@ from foretell.log import open_log
 from foretell.loop import Loop
 from foretell.model import Channels, Model, load_model
 from foretell.observe import ModelFacts, Observer
+from foretell.process import tuned
 from foretell.seating import Streams
 from foretell.serve import serve
 from foretell.service import ServiceManager
@@ -93,8 +93,6 @@ def _run(config: Config, stop: StopSignals, observer: Observer) -> None:
 
 def _turn(loop: Loop, stop: StopSignals, observer: Observer, manager: ServiceManager) -> None:
     """Let the loop turn, and tell the service manager and the log how it goes."""
-    gc.collect()
-    gc.freeze()  # what lives until the exit need not be looked at by every collection
     observer.ready(loop.receiver.endpoints, loop.publisher.endpoint)
     manager.notify_ready(f"forecasting to {loop.publisher.endpoint}")
     due_s = 0.0
@@ -105,7 +103,8 @@ def _turn(loop: Loop, stop: StopSignals, observer: Observer, manager: ServiceMan
             due_s = time.monotonic() + manager.watchdog_interval_s
             manager.notify_alive()
 
-    loop.run(stop, feed_watchdog)
+    with tuned():
+        loop.run(stop, feed_watchdog)
     observer.stopping(stop.name)
     manager.notify_stopping(f"stopping: {stop.name}")
 
