@@ -85,8 +85,10 @@ def is_run_end(rank: NDArray[np.int64]) -> NDArray[np.bool_]:
 def _stable_order(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """What `np.argsort(keys, kind="stable")` gives, for keys from 0 to 2^40: key and place sorted as one integer.
 
-    At 4,096 keys that takes a fifth of the time.
+    At 4,096 keys that takes a fifth of the time. Keys in order, as of a stream alone, are not sorted at all.
     """
+    if (keys[1:] >= keys[:-1]).all():
+        return np.arange(keys.size)
     num_bits = keys.size.bit_length()
     both = np.sort((keys << num_bits) | np.arange(keys.size))
     return both & ((1 << num_bits) - 1)
@@ -114,8 +116,9 @@ def lay_out(
         num_fills = None
     if num_fills is None and is_in_order and not frames.rank.any():
         return Steps(rows, values, [num_frames], num_frames, begins, has_missing=may_miss)
-    frame = np.empty(num_frames, np.int64)
-    frame[np.argsort(frames.at)] = np.arange(num_frames)
+    frame = np.arange(num_frames)
+    if not is_in_order:
+        frame[np.argsort(frames.at)] = np.arange(num_frames)
     source = np.arange(num_frames)
     if num_fills is not None:
         source = np.repeat(source, num_fills + 1)
