@@ -69,7 +69,9 @@ class Engine:
         """Step the rounds of a batch in order; the forecasts are in the order of the accepted frames."""
         num_steps, num_rows = steps.rows.shape
         spec = self._spec
-        rows, values = steps.rows.reshape(-1), steps.values.reshape(-1, spec.input_channels)
+        # The kernel takes addresses: what it reads must lie in one piece.
+        rows = np.ascontiguousarray(steps.rows).reshape(-1)
+        values = np.ascontiguousarray(steps.values, np.float32).reshape(-1, spec.input_channels)
         out = np.empty((rows.size, self.horizon, len(spec.quantiles), spec.output_channels), np.float32)
         in_rounds = out.reshape(num_steps, num_rows, *out.shape[1:])
         restarted: NDArray[np.bool_] | None = None
