@@ -1,0 +1,228 @@
+"""Forecasts kept honest while they are made: what a stream's own past says beside the model, and bands that hold.
+
+For every lane (one channel of one stream), with a fixed number of float32 and of operations a frame:
+
+1. Several experts say what the next change will be: persistence (none), the model's median, the median corrected by
+   what it has been missing, and linear predictions from the last changes (`foretell.lattice`). Their mean weighted by a
+   high power of their recent mean absolute errors is nearly as good as the best of them (A. C. Singer and M. Feder,
+   "Universal linear prediction by model order weighting", IEEE Trans. Signal Processing 47, 1999, weight by the
+   exponential of squared errors; a power of a ratio needs no exponential and no scale).
+2. What they say together is weighed once more against persistence, and sharply: what does not beat persistence by half
+   a percent is shrunk to it.
+3. Around that median lie quantiles that are kept at their levels (`foretell.bands`).
+
+Imputed values teach nothing. As in `foretell.normalize`, only operations whose bits IEEE 754 fixes are used: a lane
+never depends on its neighbours, and native code can do the same to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+import numpy as np
+
+from foretell import lattice
+from foretell.bands import Bands, publish
+from foretell.normalize import LARGEST, SATURATION, SMALLEST, Floats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_NUM_EXPERTS: Final = 2 + len(lattice.MISS_ORDERS) + len(lattice.CHANGE_ORDERS)
+_POWER: Final = 6  # squarings: the experts' weights go with the 64th power of their errors
+_GATE_POWER: Final = 8  # against persistence with the 256th
+_MARGIN: Final = np.float32(1.005)  # by what persistence must be beaten to count as equal
+_LEAST_RATIO: Final = np.float32(0.3)  # of errors: its 64th power is not yet subnormal
+_LEAST_GATE_RATIO: Final = np.float32(0.75)
+_BIG_ERROR: Final = np.float32(64.0)  # errors so many times that of persistence count as so many
+_LARGEST_CHANGE: Final = np.float32(1e9)  # in units
+_LEAST_RESCALE: Final = np.float32(1e-12)
+_LARGEST_RESCALE: Final = np.float32(1e6)
+_LARGEST_MEAN: Final = np.float32(1e24)
+_LEAST_SPREAD: Final = np.float32(1e-3)
+_FASTEST: Final = np.float32(0.1)  # the largest weight of one error in the spread
+
+
+class CalibratorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Memory of what is learnt of a stream: the age in frames at which an observation counts half."""
+
+    habit_half_life: Annotated[float, msgspec.Meta(ge=16.0, le=1e6)] = 1000.0
+    trust_half_life: Annotated[float, msgspec.Meta(ge=16.0, le=1e6)] = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What a frame gave, all float32.
+
+    state: [S, n], the next. levels: [Q, n], the forecast quantiles of the next change in the unit given, never
+    crossing: what is published is `base + unit * levels`, limited to finite numbers. surprise: [n], of the frame just
+    seen under the forecast made before it, NaN where there was none or the value was imputed.
+    """
+
+    state: Floats
+    levels: Floats
+    surprise: Floats
+
+
+class Calibrator:
+    """Calibrates the forecasts of a model with these quantile levels, ascending, the median among them.
+
+    A model of points only gets its median corrected; it has no band and no surprise. state_size: float32 a lane.
+    """
+
+    def __init__(self, spec: CalibratorSpec, quantiles: Sequence[float]) -> None:
+        self._habit_rate, self._trust_rate = (
+            np.float32(1.0 - 0.5 ** (1.0 / half_life))
+            for half_life in (spec.habit_half_life, spec.trust_half_life)
+        )
+        self._bands = Bands(quantiles)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Rows of the state: what `lattice` keeps, then what the last forecast was made of, and the averages."""
+        self._at: dict[str, slice] = {}
+        end = 0
+        for name, size in (
+            ("lattice", lattice.STATE_SIZE),
+            ("errors", _NUM_EXPERTS + 1),  # mean absolute: of the experts, of what was issued; in units
+            ("weight", 1),  # sum of the weights of these means, as in the normaliser
+            ("unit", 1),  # of the newest forecast, 0 where none was made
+            ("median", 1),  # the model's
+            ("width", 1),  # half the model's own band, in units
+            ("spread", 1),  # mean square root of the errors against the width
+            ("factors", self._bands.num_factors),
+            ("issued", self._bands.num_issued),  # quantiles and the last edges, in units
+        ):
+            self._at[name] = slice(end, end + size)
+            end += size
+        self.state_size = end
+
+    def initial_state(self, num_lanes: int) -> Floats:
+        """The state [S, n] of lanes that have seen nothing."""
+        state = np.zeros((self.state_size, num_lanes), np.float32)
+        state[self._at["lattice"]] = lattice.initial_state(num_lanes)
+        state[self._at["width"]] = 1.0
+        state[self._at["factors"]] = 1.0
+        state[self._at["spread"]] = np.sqrt(self._bands.usual)
+        return state
+
+    def advance(
+        self,
+        state: Floats,
+        values: Floats,
+        base: Floats,
+        unit: Floats,
+        outputs: Floats,
+        observed: NDArray[np.bool_] | None = None,
+    ) -> Calibrated:
+        """Take in one value of every lane and correct the model's forecast of the next.
+
+        values: [n], the frame just seen, finite. base: [n], the value before it, from which the last forecast counted
+        (anything before the first). unit: [n], positive, and outputs: [Q, n], ascending: the model's forecast of the
+        next change, as the normaliser and the model gave them after this frame. observed: bool [n], None for all.
+        All float32.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            seen = np.ones(values.shape, np.float32) if observed is None else observed.astype(np.float32)
+            return self._advance(state, values, base, unit, outputs, seen)
+
+    def _advance(
+        self, state: Floats, values: Floats, base: Floats, unit: Floats, outputs: Floats, observed: Floats
+    ) -> Calibrated:
+        old = {name: state[rows] for name, rows in self._at.items()}
+        new_state = np.empty_like(state)
+        new = {name: new_state[rows] for name, rows in self._at.items()}
+        old_unit = old["unit"][0]
+        was_forecast = old_unit > 0.0
+        is_known = old["weight"][0] > 0.0  # the last forecast had a scale to be judged in
+        divisor = np.maximum(old_unit, SMALLEST)
+        change = _limit(_limit(values - base, LARGEST) / divisor, _LARGEST_CHANGE)
+        change = np.where(was_forecast, change, np.float32(0.0))
+        rescale = np.minimum(np.maximum(divisor / unit, _LEAST_RESCALE), _LARGEST_RESCALE)
+
+        begins = (~is_known & was_forecast).astype(np.float32) * observed
+        learnt = lattice.learn(
+            old["lattice"], change, old["median"][0], observed, rescale, self._habit_rate, begins
+        )
+        new["lattice"][:] = learnt.state
+        middle = old["issued"][self._bands.median]
+        judged = self._bands.judge(
+            values,
+            publish(base, old_unit, old["issued"]),
+            observed * is_known,
+            old["factors"],
+            new["factors"],
+        )
+
+        rate = observed * was_forecast * self._trust_rate
+        weight = np.add(old["weight"][0], rate * (np.float32(1.0) - old["weight"][0]), out=new["weight"][0])
+        share: Floats = rate / np.maximum(weight, self._trust_rate)
+        miss = np.abs(change - middle)
+        spread = old["spread"][0]
+        root = np.minimum(np.sqrt(miss / old["width"][0]), _BIG_ERROR * spread)
+        spread = spread + np.minimum(share, _FASTEST) * is_known * (root - spread)
+        np.maximum(spread, _LEAST_SPREAD, out=new["spread"][0])
+
+        errors = [
+            np.abs(change),
+            np.abs(change - old["median"][0]),
+            *learnt.miss_errors,
+            *learnt.change_errors,
+            miss,
+        ]
+        largest = _BIG_ERROR * np.maximum(old["errors"][0], np.float32(1.0))
+        for k, error in enumerate(errors):
+            limited = np.where(is_known, np.minimum(error, largest), error)
+            mean = old["errors"][k] + share * (limited - old["errors"][k])
+            new["errors"][k] = np.minimum(mean * rescale, _LARGEST_MEAN)
+
+        median = outputs[self._bands.median]
+        experts = [median, *(median + missed for missed in learnt.misses), *learnt.changes]
+        center = _combined(new["errors"], experts)
+        new["unit"][0], new["median"][0] = unit, median
+        new["width"][0] = self._bands.width(outputs)
+        scale = new["spread"][0] * new["spread"][0] / self._bands.usual
+        self._bands.issue(center, outputs, scale, new["factors"], new["issued"])
+        return Calibrated(
+            new_state,
+            new["issued"][: self._bands.num_levels].copy(),
+            np.where((observed > 0.0) & is_known, judged, np.float32(np.nan)),
+        )
+
+
+def _combined(errors: Floats, experts: Sequence[Floats]) -> Floats:
+    """The experts' mean by their errors, shrunk to persistence where it does not beat it.
+
+    errors: of persistence, of each expert, and of what was issued before.
+    """
+    least = errors[0]
+    for error in errors[1:-1]:
+        least = np.minimum(least, error)
+    nothing = np.float32(1e-6) * errors[0] + np.float32(1e-30)
+    weights, total = np.zeros_like(least), np.zeros_like(least)
+    for k, error in enumerate(errors[:-1]):
+        ratio = _powered(np.maximum((least + nothing) / (error + nothing), _LEAST_RATIO), _POWER)
+        weights = weights + ratio
+        if k:  # persistence says 0
+            total = total + ratio * _limit(experts[k - 1], SATURATION)
+    at_rest, moving = errors[0] + nothing, errors[-1] * _MARGIN + nothing
+    least = np.minimum(at_rest, moving)
+    rest, move = (
+        _powered(np.maximum(least / error, _LEAST_GATE_RATIO), _GATE_POWER) for error in (at_rest, moving)
+    )
+    combined: Floats = total / weights * (move / (rest + move))
+    return combined
+
+
+def _powered(x: Floats, squarings: int) -> Floats:
+    for _ in range(squarings):
+        x = x * x
+    return x
+
+
+def _limit(x: Floats, largest: np.float32) -> Floats:
+    return np.minimum(np.maximum(x, -largest), largest)
