@@ -215,7 +215,7 @@ def test_imputed_values_teach_nothing() -> None:
     before, after = run(values, observed).calibrated[-2:]
     assert np.isnan(after.surprise).all()
     for name in ("weight", "spread", "factors"):
-        rows = CALIBRATOR._at[name]
+        rows = CALIBRATOR.rows[name]
         assert (before.state[rows] == after.state[rows]).all()
 
 

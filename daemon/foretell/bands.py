@@ -25,9 +25,9 @@ from foretell.surprise import surprise
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LEAST_WIDTH: Final = np.float32(1e-6)  # in units: a model that is sure still leaves room to be widened
-_LEAST_FACTOR: Final = np.float32(2.0**-10)
-_LARGEST_FACTOR: Final = np.float32(2.0**10)
+LEAST_WIDTH: Final = np.float32(1e-6)  # in units: a model that is sure still leaves room to be widened
+LEAST_FACTOR: Final = np.float32(2.0**-10)
+LARGEST_FACTOR: Final = np.float32(2.0**10)
 _LARGEST_FLOAT: Final = np.float32(np.finfo(np.float32).max)
 _REFERENCE: Final = 0.05  # the level nearest to this tells how wide the model's band is
 _ROOT_ERROR: Final = 0.6761  # (mean square root)^2 of |x|, x standard normal
@@ -75,7 +75,7 @@ class Bands:
                 Side(below, [quantiles[k] for k in below], self.num_levels),
                 Side(above, [1.0 - quantiles[k] for k in above], self.num_levels + 1),
             )
-            self._reference = low, high = (
+            self.reference = low, high = (
                 min(below, key=lambda k: abs(quantiles[k] - _REFERENCE)),
                 min(above, key=lambda k: abs(1.0 - quantiles[k] - _REFERENCE)),
             )
@@ -88,8 +88,8 @@ class Bands:
         """Half the model's own band [n], in units; outputs: the model's quantiles [Q, n]."""
         if not self.sides:
             return np.ones_like(outputs[0])
-        low, high = self._reference
-        width: Floats = np.maximum(np.float32(0.5) * (outputs[high] - outputs[low]), _LEAST_WIDTH)
+        low, high = self.reference
+        width: Floats = np.maximum(np.float32(0.5) * (outputs[high] - outputs[low]), LEAST_WIDTH)
         return width
 
     def issue(self, center: Floats, outputs: Floats, scale: Floats, factors: Floats, issued: Floats) -> None:
@@ -99,7 +99,7 @@ class Bands:
         for is_upper, side in enumerate(self.sides):
             for k, (row, model_row) in enumerate(zip(side.issued, side.at, strict=True)):
                 distance = side.reach[k] * np.abs(outputs[model_row] - outputs[self.median])
-                distance = np.maximum(distance, _LEAST_WIDTH)
+                distance = np.maximum(distance, LEAST_WIDTH)
                 reach = factors[start + k] * scale * distance
                 issued[row] = center + reach if is_upper else center - reach
             order = np.maximum if is_upper else np.minimum
@@ -124,7 +124,7 @@ class Bands:
                 factor = old[start + k]
                 moved = factor * np.where(is_beyond, side.step_out[k], side.step_in[k])
                 moved = np.where(counts > 0.0, moved, factor)
-                factors[start + k] = np.minimum(np.maximum(moved, _LEAST_FACTOR), _LARGEST_FACTOR)
+                factors[start + k] = np.minimum(np.maximum(moved, LEAST_FACTOR), LARGEST_FACTOR)
             start += len(side.at)
         lower, upper = self.sides
         below, above = ([published[row] for row in (self.median, *side.issued)] for side in self.sides)

@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NUM_EXPERTS: Final = 2 + len(lattice.MISS_ORDERS) + len(lattice.CHANGE_ORDERS)
-_POWER: Final = 6  # squarings: the experts' weights go with the 64th power of their errors
-_GATE_POWER: Final = 8  # against persistence with the 256th
-_MARGIN: Final = np.float32(1.005)  # by what persistence must be beaten to count as equal
-_LEAST_RATIO: Final = np.float32(0.3)  # of errors: its 64th power is not yet subnormal
-_LEAST_GATE_RATIO: Final = np.float32(0.75)
-_BIG_ERROR: Final = np.float32(64.0)  # errors so many times that of persistence count as so many
-_LARGEST_CHANGE: Final = np.float32(1e9)  # in units
-_LEAST_RESCALE: Final = np.float32(1e-12)
-_LARGEST_RESCALE: Final = np.float32(1e6)
-_LARGEST_MEAN: Final = np.float32(1e24)
-_LEAST_SPREAD: Final = np.float32(1e-3)
-_FASTEST: Final = np.float32(0.1)  # the largest weight of one error in the spread
+POWER: Final = 6  # squarings: the experts' weights go with the 64th power of their errors
+GATE_POWER: Final = 8  # against persistence with the 256th
+MARGIN: Final = np.float32(1.005)  # by what persistence must be beaten to count as equal
+LEAST_RATIO: Final = np.float32(0.3)  # of errors: its 64th power is not yet subnormal
+LEAST_GATE_RATIO: Final = np.float32(0.75)
+BIG_ERROR: Final = np.float32(64.0)  # errors so many times that of persistence count as so many
+LARGEST_CHANGE: Final = np.float32(1e9)  # in units
+LEAST_RESCALE: Final = np.float32(1e-12)
+LARGEST_RESCALE: Final = np.float32(1e6)
+LARGEST_MEAN: Final = np.float32(1e24)
+LEAST_SPREAD: Final = np.float32(1e-3)
+FASTEST: Final = np.float32(0.1)  # the largest weight of one error in the spread
 
 
 class CalibratorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -75,16 +75,16 @@ class Calibrator:
     """
 
     def __init__(self, spec: CalibratorSpec, quantiles: Sequence[float]) -> None:
-        self._habit_rate, self._trust_rate = (
+        self.habit_rate, self.trust_rate = (
             np.float32(1.0 - 0.5 ** (1.0 / half_life))
             for half_life in (spec.habit_half_life, spec.trust_half_life)
         )
-        self._bands = Bands(quantiles)
+        self.bands = Bands(quantiles)
         self._lay_out()
 
     def _lay_out(self) -> None:
         """Rows of the state: what `lattice` keeps, then what the last forecast was made of, and the averages."""
-        self._at: dict[str, slice] = {}
+        self.rows: dict[str, slice] = {}
         end = 0
         for name, size in (
             ("lattice", lattice.STATE_SIZE),
@@ -94,20 +94,20 @@ class Calibrator:
             ("median", 1),  # the model's
             ("width", 1),  # half the model's own band, in units
             ("spread", 1),  # mean square root of the errors against the width
-            ("factors", self._bands.num_factors),
-            ("issued", self._bands.num_issued),  # quantiles and the last edges, in units
+            ("factors", self.bands.num_factors),
+            ("issued", self.bands.num_issued),  # quantiles and the last edges, in units
         ):
-            self._at[name] = slice(end, end + size)
+            self.rows[name] = slice(end, end + size)
             end += size
         self.state_size = end
 
     def initial_state(self, num_lanes: int) -> Floats:
         """The state [S, n] of lanes that have seen nothing."""
         state = np.zeros((self.state_size, num_lanes), np.float32)
-        state[self._at["lattice"]] = lattice.initial_state(num_lanes)
-        state[self._at["width"]] = 1.0
-        state[self._at["factors"]] = 1.0
-        state[self._at["spread"]] = np.sqrt(self._bands.usual)
+        state[self.rows["lattice"]] = lattice.initial_state(num_lanes)
+        state[self.rows["width"]] = 1.0
+        state[self.rows["factors"]] = 1.0
+        state[self.rows["spread"]] = np.sqrt(self.bands.usual)
         return state
 
     def advance(
@@ -133,24 +133,24 @@ class Calibrator:
     def _advance(
         self, state: Floats, values: Floats, base: Floats, unit: Floats, outputs: Floats, observed: Floats
     ) -> Calibrated:
-        old = {name: state[rows] for name, rows in self._at.items()}
+        old = {name: state[rows] for name, rows in self.rows.items()}
         new_state = np.empty_like(state)
-        new = {name: new_state[rows] for name, rows in self._at.items()}
+        new = {name: new_state[rows] for name, rows in self.rows.items()}
         old_unit = old["unit"][0]
         was_forecast = old_unit > 0.0
         is_known = old["weight"][0] > 0.0  # the last forecast had a scale to be judged in
         divisor = np.maximum(old_unit, SMALLEST)
-        change = _limit(_limit(values - base, LARGEST) / divisor, _LARGEST_CHANGE)
+        change = _limit(_limit(values - base, LARGEST) / divisor, LARGEST_CHANGE)
         change = np.where(was_forecast, change, np.float32(0.0))
-        rescale = np.minimum(np.maximum(divisor / unit, _LEAST_RESCALE), _LARGEST_RESCALE)
+        rescale = np.minimum(np.maximum(divisor / unit, LEAST_RESCALE), LARGEST_RESCALE)
 
         begins = (~is_known & was_forecast).astype(np.float32) * observed
         learnt = lattice.learn(
-            old["lattice"], change, old["median"][0], observed, rescale, self._habit_rate, begins
+            old["lattice"], change, old["median"][0], observed, rescale, self.habit_rate, begins
         )
         new["lattice"][:] = learnt.state
-        middle = old["issued"][self._bands.median]
-        judged = self._bands.judge(
+        middle = old["issued"][self.bands.median]
+        judged = self.bands.judge(
             values,
             publish(base, old_unit, old["issued"]),
             observed * is_known,
@@ -158,14 +158,14 @@ class Calibrator:
             new["factors"],
         )
 
-        rate = observed * was_forecast * self._trust_rate
+        rate = observed * was_forecast * self.trust_rate
         weight = np.add(old["weight"][0], rate * (np.float32(1.0) - old["weight"][0]), out=new["weight"][0])
-        share: Floats = rate / np.maximum(weight, self._trust_rate)
+        share: Floats = rate / np.maximum(weight, self.trust_rate)
         miss = np.abs(change - middle)
         spread = old["spread"][0]
-        root = np.minimum(np.sqrt(miss / old["width"][0]), _BIG_ERROR * spread)
-        spread = spread + np.minimum(share, _FASTEST) * is_known * (root - spread)
-        np.maximum(spread, _LEAST_SPREAD, out=new["spread"][0])
+        root = np.minimum(np.sqrt(miss / old["width"][0]), BIG_ERROR * spread)
+        spread = spread + np.minimum(share, FASTEST) * is_known * (root - spread)
+        np.maximum(spread, LEAST_SPREAD, out=new["spread"][0])
 
         errors = [
             np.abs(change),
@@ -174,22 +174,22 @@ class Calibrator:
             *learnt.change_errors,
             miss,
         ]
-        largest = _BIG_ERROR * np.maximum(old["errors"][0], np.float32(1.0))
+        largest = BIG_ERROR * np.maximum(old["errors"][0], np.float32(1.0))
         for k, error in enumerate(errors):
             limited = np.where(is_known, np.minimum(error, largest), error)
             mean = old["errors"][k] + share * (limited - old["errors"][k])
-            new["errors"][k] = np.minimum(mean * rescale, _LARGEST_MEAN)
+            new["errors"][k] = np.minimum(mean * rescale, LARGEST_MEAN)
 
-        median = outputs[self._bands.median]
+        median = outputs[self.bands.median]
         experts = [median, *(median + missed for missed in learnt.misses), *learnt.changes]
         center = _combined(new["errors"], experts)
         new["unit"][0], new["median"][0] = unit, median
-        new["width"][0] = self._bands.width(outputs)
-        scale = new["spread"][0] * new["spread"][0] / self._bands.usual
-        self._bands.issue(center, outputs, scale, new["factors"], new["issued"])
+        new["width"][0] = self.bands.width(outputs)
+        scale = new["spread"][0] * new["spread"][0] / self.bands.usual
+        self.bands.issue(center, outputs, scale, new["factors"], new["issued"])
         return Calibrated(
             new_state,
-            new["issued"][: self._bands.num_levels].copy(),
+            new["issued"][: self.bands.num_levels].copy(),
             np.where((observed > 0.0) & is_known, judged, np.float32(np.nan)),
         )
 
@@ -205,14 +205,14 @@ def _combined(errors: Floats, experts: Sequence[Floats]) -> Floats:
     nothing = np.float32(1e-6) * errors[0] + np.float32(1e-30)
     weights, total = np.zeros_like(least), np.zeros_like(least)
     for k, error in enumerate(errors[:-1]):
-        ratio = _powered(np.maximum((least + nothing) / (error + nothing), _LEAST_RATIO), _POWER)
+        ratio = _powered(np.maximum((least + nothing) / (error + nothing), LEAST_RATIO), POWER)
         weights = weights + ratio
         if k:  # persistence says 0
             total = total + ratio * _limit(experts[k - 1], SATURATION)
-    at_rest, moving = errors[0] + nothing, errors[-1] * _MARGIN + nothing
+    at_rest, moving = errors[0] + nothing, errors[-1] * MARGIN + nothing
     least = np.minimum(at_rest, moving)
     rest, move = (
-        _powered(np.maximum(least / error, _LEAST_GATE_RATIO), _GATE_POWER) for error in (at_rest, moving)
+        _powered(np.maximum(least / error, LEAST_GATE_RATIO), GATE_POWER) for error in (at_rest, moving)
     )
     combined: Floats = total / weights * (move / (rest + move))
     return combined

@@ -35,12 +35,12 @@ CHANGE_ORDERS: Final = (2, 8, 24, 48)
 MISS_ORDERS: Final = (8, 48)
 """Numbers of last changes from which it is predicted what the model's median will miss."""
 
-_FIRST_ENERGY: Final = np.float32(
+FIRST_ENERGY: Final = np.float32(
     1.0
 )  # makes the first coefficients small, while there is little to learn from
-_LEAST_ENERGY: Final = np.float32(1e-24)
-_LARGEST_ENERGY: Final = np.float32(1e24)
-_LARGEST_COEFFICIENT: Final = np.float32(64.0)
+LEAST_ENERGY: Final = np.float32(1e-24)
+LARGEST_ENERGY: Final = np.float32(1e24)
+LARGEST_COEFFICIENT: Final = np.float32(64.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +94,18 @@ def learn(
         )
         forward_error = forward - reflection * past
         backward_error = past - reflection * forward
-        energy = np.maximum(keep * energy + observed * (past * past + forward * forward), _LEAST_ENERGY)
+        energy = np.maximum(keep * energy + observed * (past * past + forward * forward), LEAST_ENERGY)
         gain = observed / energy
         reflection = reflection + gain * (past * forward_error + forward * backward_error)
         reflection = _limit(reflection, np.float32(1.0))
         missed = missed - regression * past
-        regression = _limit(regression + (gain + gain) * past * missed, _LARGEST_COEFFICIENT)
+        regression = _limit(regression + (gain + gain) * past * missed, LARGEST_COEFFICIENT)
         next_miss = next_miss + regression * backward
         next_change = next_change + reflection * backward
 
         new[BACKWARD][stage] = backward * rescale
-        energy = np.minimum(energy * rescale_squared, _LARGEST_ENERGY)
-        new[ENERGY][stage] = np.where(begins > 0.0, _FIRST_ENERGY, energy)
+        energy = np.minimum(energy * rescale_squared, LARGEST_ENERGY)
+        new[ENERGY][stage] = np.where(begins > 0.0, FIRST_ENERGY, energy)
         new[REFLECTION][stage], new[REGRESSION][stage] = reflection, regression
         forward, backward = forward_error, backward_error
         if stage + 1 in CHANGE_ORDERS:

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 MOST: Final = np.float32(12.0)
 
-_LOG10_2: Final = np.float32(math.log10(2.0))
-_LEAST_PROBABILITY: Final = np.float32(2.0**-15)
+LOG10_2: Final = np.float32(math.log10(2.0))
+LEAST_PROBABILITY: Final = np.float32(2.0**-15)
+
+# ln(p / c) = 2 artanh(t) with t = (p - c) / (p + c), by its series; c is the geometric middle of 1/2 and 1.
+MIDDLE: Final = np.float32(math.sqrt(0.5))
+SERIES: Final = tuple(np.float32(1 / k) for k in (7, 5, 3, 1))
+TWO_LOG10_E: Final = np.float32(2.0 / math.log(10.0))
 
 
 def surprise(
@@ -43,8 +48,8 @@ def surprise(
                 left = left - (beyond_edge[k] - beyond_edge[k + 1]) * share
             least = np.minimum(least, left)
             beyond = beyond + _distance(side, edges[-2], edges[-1])
-        probability = np.maximum(least + least, _LEAST_PROBABILITY)
-        found: Floats = np.minimum(np.maximum(beyond * _LOG10_2 - log10(probability), np.float32(0.0)), MOST)
+        probability = np.maximum(least + least, LEAST_PROBABILITY)
+        found: Floats = np.minimum(np.maximum(beyond * LOG10_2 - log10(probability), np.float32(0.0)), MOST)
         return found
 
 
@@ -55,14 +60,12 @@ def log10(p: Floats) -> Floats:
         is_small = p < 2.0**-power
         p = np.where(is_small, p * np.float32(2.0**power), p)
         doublings = doublings + np.where(is_small, np.float32(power), np.float32(0.0))
-    # ln(p / c) = 2 artanh(t) with t = (p - c) / (p + c), by its series; c is the geometric middle of 1/2 and 1.
-    c = np.float32(math.sqrt(0.5))
-    t = (p - c) / (p + c)
+    t = (p - MIDDLE) / (p + MIDDLE)
     t2 = t * t
-    series = t * (
-        ((t2 * np.float32(1 / 7) + np.float32(1 / 5)) * t2 + np.float32(1 / 3)) * t2 + np.float32(1.0)
-    )
-    found: Floats = series * np.float32(2.0 / math.log(10.0)) - (doublings + np.float32(0.5)) * _LOG10_2
+    series = np.full_like(t, SERIES[0])
+    for coefficient in SERIES[1:]:
+        series = series * t2 + coefficient
+    found: Floats = t * series * TWO_LOG10_E - (doublings + np.float32(0.5)) * LOG10_2
     return found
 
 
