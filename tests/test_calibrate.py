@@ -163,6 +163,22 @@ def test_learns_a_sine() -> None:
         assert off / step <= (0.1 if period == 8 else 0.03)
 
 
+def test_rare_jumps_are_not_feared() -> None:
+    """A level that jumps once in thirty frames is forecast no worse than by persistence, whatever the model says."""
+    rng = np.random.default_rng(10)
+    jumps = rng.random((3000, 12)) < 1 / 30
+    values = np.cumsum(jumps * rng.standard_t(3, jumps.shape), axis=0).astype(np.float32)
+    outputs = np.repeat(NORMAL[:, None] + np.float32(0.3), 12, axis=1)
+    assert errors(values, run(values, outputs=outputs)).max() <= 1.005
+
+
+def test_trust_comes_back() -> None:
+    """A stream that was a random walk for long and then repeats itself is believed within some hundred frames."""
+    cycle = 5 * np.sin(np.arange(600)[:, None] / np.array([1.0, 3.0]))
+    values = np.concatenate([walks(900, 2, seed=4) / np.abs(walks(900, 2, seed=4)).max(axis=0), cycle])
+    assert errors(values.astype(np.float32), run(values.astype(np.float32)), first=1200).max() <= 0.1
+
+
 def test_learns_a_daily_pattern() -> None:
     """A pattern that repeats every 24 frames is learnt down to its noise."""
     rng = np.random.default_rng(6)

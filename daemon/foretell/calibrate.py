@@ -79,6 +79,7 @@ class Calibrator:
             np.float32(1.0 - 0.5 ** (1.0 / half_life))
             for half_life in (spec.habit_half_life, spec.trust_half_life)
         )
+        self.gate_delay = np.float32(1.0) - self.habit_rate / self.trust_rate
         self.bands = Bands(quantiles)
         self._lay_out()
 
@@ -88,10 +89,12 @@ class Calibrator:
         end = 0
         for name, size in (
             ("lattice", lattice.STATE_SIZE),
-            ("errors", _NUM_EXPERTS + 1),  # mean absolute: of the experts, of what was issued; in units
+            ("errors", _NUM_EXPERTS),  # mean absolute errors of the experts, in units
+            ("gate", 2),  # those of persistence and of the experts' mean, with the longer memory
             ("weight", 1),  # sum of the weights of these means, as in the normaliser
             ("unit", 1),  # of the newest forecast, 0 where none was made
             ("median", 1),  # the model's
+            ("mean", 1),  # of the experts, before it was shrunk
             ("width", 1),  # half the model's own band, in units
             ("spread", 1),  # mean square root of the errors against the width
             ("factors", self.bands.num_factors),
@@ -172,17 +175,17 @@ class Calibrator:
             np.abs(change - old["median"][0]),
             *learnt.miss_errors,
             *learnt.change_errors,
-            miss,
         ]
-        largest = BIG_ERROR * np.maximum(old["errors"][0], np.float32(1.0))
-        for k, error in enumerate(errors):
-            limited = np.where(is_known, np.minimum(error, largest), error)
-            mean = old["errors"][k] + share * (limited - old["errors"][k])
-            new["errors"][k] = np.minimum(mean * rescale, LARGEST_MEAN)
+        _average(errors, old["errors"], share, is_known, rescale, new["errors"])
+        # The share of a longer memory: as large while there is little to average, habit_rate in the end.
+        share = share - rate * self.gate_delay
+        errors = [np.abs(change), np.abs(change - old["mean"][0])]
+        _average(errors, old["gate"], share, is_known, rescale, new["gate"])
 
         median = outputs[self.bands.median]
         experts = [median, *(median + missed for missed in learnt.misses), *learnt.changes]
-        center = _combined(new["errors"], experts)
+        new["mean"][0] = _combined(new["errors"], experts)
+        center = new["mean"][0] * _trust(*new["gate"])
         new["unit"][0], new["median"][0] = unit, median
         new["width"][0] = self.bands.width(outputs)
         scale = new["spread"][0] * new["spread"][0] / self.bands.usual
@@ -194,28 +197,46 @@ class Calibrator:
         )
 
 
-def _combined(errors: Floats, experts: Sequence[Floats]) -> Floats:
-    """The experts' mean by their errors, shrunk to persistence where it does not beat it.
+def _average(
+    errors: Sequence[Floats], old: Floats, share: Floats, is_known: Floats, rescale: Floats, new: Floats
+) -> None:
+    """Move mean absolute errors on, the first of which is persistence's, into the new unit."""
+    largest = BIG_ERROR * np.maximum(old[0], np.float32(1.0))
+    for k, error in enumerate(errors):
+        limited = np.where(is_known, np.minimum(error, largest), error)
+        mean = old[k] + share * (limited - old[k])
+        new[k] = np.minimum(mean * rescale, LARGEST_MEAN)
 
-    errors: of persistence, of each expert, and of what was issued before.
-    """
+
+def _combined(errors: Floats, experts: Sequence[Floats]) -> Floats:
+    """The experts' mean by their errors, of which the first is that of persistence."""
     least = errors[0]
-    for error in errors[1:-1]:
+    for error in errors[1:]:
         least = np.minimum(least, error)
-    nothing = np.float32(1e-6) * errors[0] + np.float32(1e-30)
+    nothing = _negligible(errors[0])
     weights, total = np.zeros_like(least), np.zeros_like(least)
-    for k, error in enumerate(errors[:-1]):
+    for k, error in enumerate(errors):
         ratio = _powered(np.maximum((least + nothing) / (error + nothing), LEAST_RATIO), POWER)
         weights = weights + ratio
         if k:  # persistence says 0
             total = total + ratio * _limit(experts[k - 1], SATURATION)
-    at_rest, moving = errors[0] + nothing, errors[-1] * MARGIN + nothing
+    combined: Floats = total / weights
+    return combined
+
+
+def _trust(at_rest: Floats, moving: Floats) -> Floats:
+    """How far the experts' mean is to be trusted against persistence, 0 to 1, by the errors of both."""
+    nothing = _negligible(at_rest)
+    at_rest, moving = at_rest + nothing, moving * MARGIN + nothing
     least = np.minimum(at_rest, moving)
     rest, move = (
         _powered(np.maximum(least / error, LEAST_GATE_RATIO), GATE_POWER) for error in (at_rest, moving)
     )
-    combined: Floats = total / weights * (move / (rest + move))
-    return combined
+    return move / (rest + move)
+
+
+def _negligible(error: Floats) -> Floats:
+    return np.float32(1e-6) * error + np.float32(1e-30)
 
 
 def _powered(x: Floats, squarings: int) -> Floats:

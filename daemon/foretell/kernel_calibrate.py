@@ -44,6 +44,7 @@ class _CalibratorTile(BandsWriter):
         state, self._frame, self._unit_at, self._outputs_at, self._levels_at, self._surprise_at = f.args
         super().__init__(f, calibrator, state)
         self._habit_rate, self._trust_rate = calibrator.habit_rate, calibrator.trust_rate
+        self._gate_delay = calibrator.gate_delay
 
     def write(self) -> None:
         f, code, rows = self._f, self._f.code, self._rows
@@ -84,13 +85,18 @@ class _CalibratorTile(BandsWriter):
         spread = self._max(spread, self._number(calibrate.LEAST_SPREAD))
         self._store(spread, rows["spread"].start)
 
-        errors = [self._abs(change), self._abs(code.fsub(change, median)), *predicted.errors, miss]
-        means = self._averaged(errors, share, is_known, rescale)
+        errors = [self._abs(change), self._abs(code.fsub(change, median)), *predicted.errors]
+        means = self._averaged(errors, rows["errors"].start, share, is_known, rescale)
+        share = code.fsub(share, code.fmul(rate, self._number(self._gate_delay)))
+        errors = [self._abs(change), self._abs(code.fsub(change, self._load(rows["mean"].start)))]
+        at_rest, moving = self._averaged(errors, rows["gate"].start, share, is_known, rescale)
 
         outputs = [f.load(self._row(self._outputs_at, k)) for k in range(self._bands.num_levels)]
         median = outputs[self._bands.median]
         experts = [median, *(code.fadd(median, missed) for missed in predicted.misses), *predicted.changes]
-        center = self._combined(means, experts)
+        mean = self._combined(means, experts)
+        self._store(mean, rows["mean"].start)
+        center = code.fmul(mean, self._trust(at_rest, moving))
         low, high = self._bands.reference
         width = code.fmul(self._number(0.5), code.fsub(outputs[high], outputs[low]))
         self._store(unit, rows["unit"].start)
@@ -154,9 +160,11 @@ class _CalibratorTile(BandsWriter):
                 predicted.miss_errors.append(self._abs(code.fadd(cut, code.load(missed))))
         return predicted
 
-    def _averaged(self, errors: list[Value], share: Value, is_known: Value, rescale: Value) -> list[Value]:
+    def _averaged(
+        self, errors: list[Value], start: int, share: Value, is_known: Value, rescale: Value
+    ) -> list[Value]:
         """Moves the mean absolute errors on; gives them."""
-        code, start = self._f.code, self._rows["errors"].start
+        code = self._f.code
         largest = self._max(self._load(start), self._one)
         largest = code.fmul(self._number(calibrate.BIG_ERROR), largest)
         means = []
@@ -171,27 +179,34 @@ class _CalibratorTile(BandsWriter):
     def _combined(self, means: list[Value], experts: list[Value]) -> Value:
         code = self._f.code
         least = means[0]
-        for mean in means[1:-1]:
+        for mean in means[1:]:
             least = self._min(least, mean)
-        nothing = code.fadd(code.fmul(self._number(1e-6), means[0]), self._number(1e-30))
+        nothing = self._negligible(means[0])
         weights, total = self._zero, self._zero
-        for k, mean in enumerate(means[:-1]):
+        for k, mean in enumerate(means):
             ratio = code.fdiv(code.fadd(least, nothing), code.fadd(mean, nothing))
             ratio = self._powered(self._max(ratio, self._number(calibrate.LEAST_RATIO)), calibrate.POWER)
             weights = code.fadd(weights, ratio)
             if k:
                 total = code.fadd(total, code.fmul(ratio, self._limit(experts[k - 1], SATURATION)))
-        at_rest = code.fadd(means[0], nothing)
-        moving = code.fadd(code.fmul(means[-1], self._number(calibrate.MARGIN)), nothing)
+        return code.fdiv(total, weights)
+
+    def _trust(self, at_rest: Value, moving: Value) -> Value:
+        code = self._f.code
+        nothing = self._negligible(at_rest)
+        at_rest = code.fadd(at_rest, nothing)
+        moving = code.fadd(code.fmul(moving, self._number(calibrate.MARGIN)), nothing)
         least = self._min(at_rest, moving)
+        ratios = (code.fdiv(least, error) for error in (at_rest, moving))
         rest, move = (
-            self._powered(
-                self._max(code.fdiv(least, error), self._number(calibrate.LEAST_GATE_RATIO)),
-                calibrate.GATE_POWER,
-            )
-            for error in (at_rest, moving)
+            self._powered(self._max(ratio, self._number(calibrate.LEAST_GATE_RATIO)), calibrate.GATE_POWER)
+            for ratio in ratios
         )
-        return code.fmul(code.fdiv(total, weights), code.fdiv(move, code.fadd(rest, move)))
+        return code.fdiv(move, code.fadd(rest, move))
+
+    def _negligible(self, error: Value) -> Value:
+        code = self._f.code
+        return code.fadd(code.fmul(self._number(1e-6), error), self._number(1e-30))
 
 
 class _Predicted:
