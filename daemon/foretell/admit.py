@@ -23,6 +23,7 @@ from foretell.rounds import (
     is_run_end,
     lay_out,
     rank_in_stream,
+    rank_of_places,
 )
 from foretell.seating import Seating, Streams
 from foretell.slots import NOBODY, SlotTable
@@ -199,7 +200,8 @@ class Admitter:
             flags = flags | ((columns.num_fills > 0) * np.uint16(Flag.IMPUTED))
             admission.num_imputed += int(columns.num_fills.sum()) * batch.values.shape[1]
         if not is_ascending(at):
-            order = np.argsort(at)
+            order = np.empty(at.size, np.int64)
+            order[rank_of_places(at, len(batch.names))] = np.arange(at.size)
             at, seat, number, flags, count = at[order], seat[order], number[order], flags[order], count[order]
         is_whole = at.size == len(batch.names)
         values = batch.values if is_whole else batch.values[at]

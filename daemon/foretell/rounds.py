@@ -99,6 +99,16 @@ def is_ascending(at: NDArray[np.int64]) -> bool:
     return at.size < 2 or bool((at[1:] > at[:-1]).all())
 
 
+def rank_of_places(at: NDArray[np.int64], num_places: int) -> NDArray[np.int64]:
+    """Of distinct places below `num_places`, how many are before each: without sorting."""
+    if at.size == num_places:
+        return at
+    is_taken = np.zeros(num_places, np.int64)
+    is_taken[at] = 1
+    rank: NDArray[np.int64] = (np.cumsum(is_taken) - 1)[at]
+    return rank
+
+
 def lay_out(
     frames: Grouped, rows: NDArray[np.int64], values: NDArray[np.float32], *, may_miss: bool
 ) -> Steps:
@@ -107,6 +117,7 @@ def lay_out(
     `values` [batch, channels] are those of the whole batch; `may_miss` says that some may be NaN.
     """
     num_frames, begins, num_fills = frames.at.size, frames.begins, frames.num_fills
+    num_batch = len(values)
     is_in_order = is_ascending(frames.at)
     if num_frames < len(values) or not is_in_order:
         values = values[frames.at]
@@ -116,9 +127,7 @@ def lay_out(
         num_fills = None
     if num_fills is None and is_in_order and not frames.rank.any():
         return Steps(rows, values, [num_frames], num_frames, begins, has_missing=may_miss)
-    frame = np.arange(num_frames)
-    if not is_in_order:
-        frame[np.argsort(frames.at)] = np.arange(num_frames)
+    frame = np.arange(num_frames) if is_in_order else rank_of_places(frames.at, num_batch)
     source = np.arange(num_frames)
     if num_fills is not None:
         source = np.repeat(source, num_fills + 1)
