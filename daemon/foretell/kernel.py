@@ -125,7 +125,7 @@ class _StepWriter:
                     f.times(row, self.layout.operand_cells(units)),
                 )
                 if isinstance(self.operands, Bfloat16):
-                    self._narrow(h, before, units)
+                    self._narrow_vectors(h, before, units)
                 else:
                     f.copy(h, before, units)
 
@@ -247,6 +247,14 @@ class _StepWriter:
             with f.loop(start, end, rows) as row:
                 code.call(tile, arguments(row))
             code.store(end, done)
+
+    def _narrow_vectors(self, source: Value, target: Value, size: int) -> None:
+        """Round whole vectors of float32 to bfloat16 pairs."""
+        f, kind = self.f, ir.VectorType(Bfloat(), self.f.lanes)
+        halves = f.code.bitcast(target, Bfloat().as_pointer())
+        with f.loop(constant(0), constant(size), f.lanes) as index:
+            place = f.code.bitcast(f.at(halves, index), kind.as_pointer())
+            f.code.store(f.code.fptrunc(f.load(f.at(source, index)), kind), place, align=2 * f.lanes)
 
     def _narrow(self, source: Value, target: Value, size: int) -> None:
         """Round `size` float32 to bfloat16 pairs; the second of the last pair is 0 where there is none."""
