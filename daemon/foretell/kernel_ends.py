@@ -13,6 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from foretell import normalize
+from foretell.kernel_lanes import Lanes
 from foretell.kernel_layout import Layout, Scratch, Target
 from foretell.normalize import NUM_FEATURES, STATE_SIZE
 from foretell.vector_ir import CELLS, FLOAT, Function, Value, constant
@@ -178,24 +179,14 @@ def write_normalizer_tile(module: ir.Module, layout: Layout, target: Target) -> 
     return f.function
 
 
-class _NormalizerTile:
+class _NormalizerTile(Lanes):
     """The arithmetic of `foretell.normalize`, in its order; see there for what it means."""
 
     def __init__(self, f: Function, layout: Layout) -> None:
+        super().__init__(f)
         assert layout.rates is not None
-        self._f = f
-        self._rates = [f.everywhere(rate) for rate in layout.rates]
-        self._zero, self._one = f.everywhere(0.0), f.everywhere(1.0)
-        self._smallest, self._largest, self._resolution, self._outlier, self._saturation = (
-            f.everywhere(float(number))
-            for number in (
-                normalize.SMALLEST,
-                normalize.LARGEST,
-                normalize.RESOLUTION,
-                normalize.OUTLIER,
-                normalize.SATURATION,
-            )
-        )
+        self._rates = [self._number(rate) for rate in layout.rates]
+        self._smallest, self._largest = self._number(normalize.SMALLEST), self._number(normalize.LARGEST)
 
     def advance(
         self, state: list[Value], value: Value, observed: Value
@@ -218,14 +209,14 @@ class _NormalizerTile:
             for by in (weights, old_weights)
         )
 
-        step = code.select(has_past, self._limit(code.fsub(value, last), self._largest), self._zero)
+        step = code.select(has_past, self._limit_by(code.fsub(value, last), self._largest), self._zero)
         smaller = self._min(self._abs(value), self._abs(last))
-        resolution = self._max(code.fmul(smaller, self._resolution), self._smallest)
+        resolution = self._max(code.fmul(smaller, self._number(normalize.RESOLUTION)), self._smallest)
         new_changes = self._averaged(changes, self._abs(step), change_shares, resolution)
 
-        distances = [self._limit(code.fsub(value, mean), self._largest) for mean in means]
+        distances = [self._limit_by(code.fsub(value, mean), self._largest) for mean in means]
         largest = self._outlier_limit(self._max(deviation, change_slow), resolution)
-        distances[1] = self._limit(distances[1], largest)
+        distances[1] = self._limit_by(distances[1], largest)
         new_means = [
             self._flushed(code.fadd(mean, code.fmul(share, distance)))
             for mean, share, distance in zip(means, value_shares, distances, strict=True)
@@ -259,7 +250,7 @@ class _NormalizerTile:
     def _outlier_limit(self, scale: Value, resolution: Value) -> Value:
         code = self._f.code
         is_scale = code.fcmp_ordered(">", scale, resolution)
-        return code.select(is_scale, code.fmul(self._outlier, scale), self._largest)
+        return code.select(is_scale, code.fmul(self._number(normalize.OUTLIER), scale), self._largest)
 
     def _flushed(self, x: Value) -> Value:
         code = self._f.code
@@ -267,24 +258,9 @@ class _NormalizerTile:
 
     def _squashed(self, x: Value) -> Value:
         code = self._f.code
-        x = self._limit(x, self._saturation)
+        x = self._limit(x, normalize.SATURATION)
         return code.fdiv(x, self._sqrt(code.fadd(self._one, self._abs(x))))
 
     def _contrast(self, a: Value, b: Value) -> Value:
         code = self._f.code
         return code.fdiv(code.fsub(a, b), code.fadd(a, b))
-
-    def _limit(self, x: Value, largest: Value) -> Value:
-        return self._min(self._max(x, self._f.code.fneg(largest)), largest)
-
-    def _max(self, a: Value, b: Value) -> Value:
-        return self._f.code.select(self._f.code.fcmp_ordered(">", a, b), a, b)
-
-    def _min(self, a: Value, b: Value) -> Value:
-        return self._f.code.select(self._f.code.fcmp_ordered("<", a, b), a, b)
-
-    def _abs(self, x: Value) -> Value:
-        return self._f.intrinsic(f"llvm.fabs.v{self._f.lanes}f32", self._f.vector, x)
-
-    def _sqrt(self, x: Value) -> Value:
-        return self._f.intrinsic(f"llvm.sqrt.v{self._f.lanes}f32", self._f.vector, x)

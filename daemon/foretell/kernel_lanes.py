@@ -27,7 +27,10 @@ class Lanes:
         return self._f.code.select(self._above(b, a), a, b)
 
     def _limit(self, x: Value, largest: float | np.floating) -> Value:
-        return self._min(self._max(x, self._number(-largest)), self._number(largest))
+        return self._limit_by(x, self._number(largest))
+
+    def _limit_by(self, x: Value, largest: Value) -> Value:
+        return self._min(self._max(x, self._f.code.fneg(largest)), largest)
 
     def _powered(self, x: Value, squarings: int) -> Value:
         for _ in range(squarings):
