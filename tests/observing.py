@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from foretell.admission import Admission
-from foretell.config import LogConfig, LogFormat, LogLevel
+from foretell.choices import LogFormat, LogLevel
+from foretell.config import LogConfig
 from foretell.log import open_log
 from foretell.observe import ModelFacts, Observer
 

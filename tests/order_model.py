@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foretell.config import OnEpoch, OnGap, OnLongGap, OnMissing, StreamsConfig
+from foretell.choices import OnEpoch, OnGap, OnLongGap, OnMissing
+from foretell.config import StreamsConfig
 from foretell.wire import Flag, Refusal
 
 

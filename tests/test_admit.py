@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from foretell.admission import Admission, EvictReason
 from foretell.admit import Admitter
-from foretell.config import OnEpoch, OnGap, OnLongGap, OnMissing, StreamsConfig, WhenFull
+from foretell.choices import OnEpoch, OnGap, OnLongGap, OnMissing, WhenFull
+from foretell.config import StreamsConfig
 from foretell.seating import Streams
 from foretell.wire import Flag, FrameBatch, Refusal
 from order_model import Outcome, ReferenceStream, Sent

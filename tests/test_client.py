@@ -16,8 +16,8 @@ import pytest
 import zmq
 
 from forecasts import make_forecasts
+from foretell.choices import OutputFormat
 from foretell.client import PeerTimeoutError, Producer, Subscriber
-from foretell.config import OutputFormat
 from foretell.errors import EndpointError, ForetellError
 from foretell.receive import Inbox, read_message
 from foretell.sockets import ZmqSocket

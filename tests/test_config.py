@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from foretell.config import KEYS, Config, Mode, load_config
+from foretell.choices import Mode
+from foretell.config import KEYS, Config, load_config
 from foretell.errors import ConfigError
 from foretell.settings import Key
 

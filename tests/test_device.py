@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foretell.config import Config, Device, ModelConfig, Precision, StreamsConfig
+from foretell.choices import Device, Precision
+from foretell.config import Config, ModelConfig, StreamsConfig
 from foretell.device import CPU, STATE_SHARE, choose_device, describe_device, naming_what_takes_memory
 from foretell.device_engine import DeviceEngine
 from foretell.device_step import device_bytes_per_row

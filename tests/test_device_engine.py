@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from foretell.config import OnGap, StreamsConfig, WhenFull
+from foretell.choices import OnGap, WhenFull
+from foretell.config import StreamsConfig
 from foretell.device_engine import DeviceEngine
 from foretell.device_lanes import Lanes
 from foretell.device_step import device_bytes_per_row

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from foretell.config import LogConfig, LogFormat, LogLevel
+from foretell.choices import LogFormat, LogLevel
+from foretell.config import LogConfig
 from foretell.log import open_log
 
 

@@ -14,7 +14,8 @@ import pytest
 import zmq
 
 from foretell.admit import Admitter
-from foretell.config import BatchConfig, Config, InputConfig, OutputConfig, OutputFormat, StreamsConfig
+from foretell.choices import OutputFormat
+from foretell.config import BatchConfig, Config, InputConfig, OutputConfig, StreamsConfig
 from foretell.loop import Loop
 from foretell.run import describe_streams
 from foretell.sockets import ZmqContext, ZmqSocket, open_context

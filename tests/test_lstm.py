@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from foretell import lstm
 from foretell.arena import Arena
-from foretell.config import Precision
+from foretell.choices import Precision
 from foretell.lstm import Kernel, Stepper, choose_stepper
 from foretell.model import Model, ModelSpec
 from foretell.torch_step import BUCKETS, MAX_ROWS, TorchStepper, bucket_of, plain_lstm

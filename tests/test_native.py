@@ -10,7 +10,7 @@ from llvmlite import binding as llvm
 
 from foretell import native
 from foretell.arena import Arena
-from foretell.config import Precision
+from foretell.choices import Precision
 from foretell.kernel_layout import Target
 from foretell.model import Model, ModelSpec
 from foretell.native import NativeKernel, NotNativeError, find_target

@@ -12,7 +12,8 @@ import pytest
 import zmq
 
 from forecasts import make_forecasts
-from foretell.config import Mode, OutputConfig, OutputFormat
+from foretell.choices import Mode, OutputFormat
+from foretell.config import OutputConfig
 from foretell.errors import EndpointError
 from foretell.publish import Publisher
 from foretell.sockets import ZmqContext, ZmqSocket, open_context

@@ -13,7 +13,8 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretell.config import InputConfig, Mode
+from foretell.choices import Mode
+from foretell.config import InputConfig
 from foretell.connections import Disconnect
 from foretell.errors import EndpointError
 from foretell.receive import Inbox, PartReader, Receiver, count_records, count_rows, read_message

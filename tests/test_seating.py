@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.config import WhenFull
+from foretell.choices import WhenFull
 from foretell.order import ACCEPTED, CODE
 from foretell.seating import Seating, Streams
 from foretell.slots import NOBODY, SlotTable

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from foretell.config import Mode
+from foretell.choices import Mode
 from foretell.errors import EndpointError
 from foretell.sockets import (
     Transport,

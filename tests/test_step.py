@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foretell.admission import Accepted
-from foretell.config import OnGap, OnLongGap, StreamsConfig, WhenFull
+from foretell.choices import OnGap, OnLongGap, WhenFull
+from foretell.config import StreamsConfig
 from foretell.model import ModelSpec
 from foretell.stepped import Stepped
 from foretell.torch_step import plain_lstm

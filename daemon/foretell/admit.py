@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from foretell.admission import Accepted, Admission, EvictReason
-from foretell.config import OnMissing, StreamsConfig
+from foretell.choices import OnMissing
+from foretell.config import StreamsConfig
 from foretell.lone import admit_lone
 from foretell.order import ACCEPTED, CODE, REFUSALS, OrderPolicy
 from foretell.rounds import (

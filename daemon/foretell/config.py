@@ -6,100 +6,30 @@ This file is the one place that says so: `configs/default.toml` and the table in
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from foretell.choices import (
+    Device,
+    LogFormat,
+    LogLevel,
+    Mode,
+    OnEpoch,
+    OnGap,
+    OnLongGap,
+    OnMissing,
+    OutputFormat,
+    Precision,
+    WhenFull,
+)
 from foretell.endpoints import HTTP_ALLOWED, ZMQ_ALLOWED, is_http_endpoint, is_zmq_endpoint
 from foretell.settings import Conflict, Key, build_struct, conflict_error, keys_of, read_settings
 
 _PACKED_HEADER_BYTES = 96  # of a packed record, before its values
 _FLOAT32_BYTES = 4
-
-
-class Mode(enum.StrEnum):
-    """Which end of a connection waits for the other."""
-
-    BIND = "bind"
-    CONNECT = "connect"
-
-
-class WhenFull(enum.StrEnum):
-    """What becomes of a new stream when every slot is taken."""
-
-    REFUSE = "refuse"
-    EVICT = "evict"
-
-
-class OnGap(enum.StrEnum):
-    """What becomes of a stream's state when frames are missing."""
-
-    FILL = "fill"
-    CARRY = "carry"
-    RESET = "reset"
-
-
-class OnLongGap(enum.StrEnum):
-    """What becomes of a stream's state when more frames are missing than are filled."""
-
-    CARRY = "carry"
-    RESET = "reset"
-
-
-class OnEpoch(enum.StrEnum):
-    """What becomes of a stream's state when its producer starts again."""
-
-    CARRY = "carry"
-    RESET = "reset"
-
-
-class Precision(enum.StrEnum):
-    """Numbers of the model's weights, and of what they are multiplied with; sums and states are float32 always."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
-class Device(enum.StrEnum):
-    """What steps the model."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-    AUTO = "auto"
-
-
-class OnMissing(enum.StrEnum):
-    """What becomes of a frame with missing values."""
-
-    IMPUTE = "impute"
-    REFUSE = "refuse"
-
-
-class OutputFormat(enum.StrEnum):
-    """The form in which forecasts are published."""
-
-    ARRAY = "array-1.0"
-    PACKED = "packed"
-
-
-class LogLevel(enum.StrEnum):
-    """The least severe event that is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(enum.StrEnum):
-    """How an event is written to stderr."""
-
-    AUTO = "auto"
-    CONSOLE = "console"
-    JSON = "json"
 
 
 def _range(low: int, high: int, unit: str) -> Meta:

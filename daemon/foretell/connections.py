@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from foretell.config import Mode
+from foretell.choices import Mode
 from foretell.endpoints import split_host_and_port
 from foretell.sockets import ZmqContext, ZmqSocket, is_ipv6
 

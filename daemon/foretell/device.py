@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from foretell.config import Device
+from foretell.choices import Device
 from foretell.errors import ConfigError
 
 if TYPE_CHECKING:

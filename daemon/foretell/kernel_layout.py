@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from foretell.arena import pad_units
-from foretell.config import Precision
+from foretell.choices import Precision
 from foretell.normalize import NUM_FEATURES, STATE_SIZE
 
 GATES: Final = 4

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from llvmlite import ir
 
-from foretell.config import Precision
+from foretell.choices import Precision
 from foretell.kernel_layout import GATES, Layout, Target
 from foretell.vector_ir import CELLS, INT, Function, Value, constant
 

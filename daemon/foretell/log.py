@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 
-from foretell.config import LogConfig, LogFormat
+from foretell.choices import LogFormat
+from foretell.config import LogConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

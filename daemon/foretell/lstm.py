@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from foretell.arena import Arena
-from foretell.config import Precision
+from foretell.choices import Precision
 from foretell.torch_step import TorchStepper
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import binding as llvm
 
 from foretell.arena import aligned_zeros
-from foretell.config import Precision
+from foretell.choices import Precision
 from foretell.kernel import STEP, write_step
 from foretell.kernel_layout import Layout, Target
 from foretell.normalize import Normalizer

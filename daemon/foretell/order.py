@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from foretell.config import OnEpoch, OnGap, OnLongGap
+from foretell.choices import OnEpoch, OnGap, OnLongGap
 from foretell.wire import Refusal
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 import zmq
 from numpy.typing import ArrayLike, NDArray
 
-from foretell.config import Mode, OutputFormat
+from foretell.choices import Mode, OutputFormat
 from foretell.errors import EndpointError
 from foretell.sockets import Transport, ZmqContext, ZmqSocket, configure, open_endpoints
 from foretell.wire import FrameBatch, encode_frame_array, encode_frames, is_valid_name

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import zmq
 
-from foretell.config import OutputConfig, OutputFormat
+from foretell.choices import OutputFormat
+from foretell.config import OutputConfig
 from foretell.sockets import ZAP_DOMAIN, Transport, ZmqContext, ZmqSocket, configure, open_endpoints
 from foretell.wire import (
     BATCH_TOPIC,

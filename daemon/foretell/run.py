@@ -18,7 +18,7 @@ import torch
 
 from foretell.admit import Admitter
 from foretell.arena import bytes_per_row, rows_per_stream
-from foretell.config import Device, Precision
+from foretell.choices import Device, Precision
 from foretell.device import CPU, choose_device, describe_device, find_state_bytes, why_no_gpu
 from foretell.device_engine import DeviceEngine
 from foretell.device_step import device_bytes_per_row

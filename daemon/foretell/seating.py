@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretell.config import WhenFull
+from foretell.choices import WhenFull
 from foretell.order import ACCEPTED, CODE
 from foretell.slots import NOBODY
 from foretell.wire import FrameBatch, Refusal, is_valid_name

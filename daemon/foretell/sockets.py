@@ -12,7 +12,7 @@ from pathlib import Path
 
 import zmq
 
-from foretell.config import Mode
+from foretell.choices import Mode
 from foretell.errors import EndpointError
 
 ZmqContext = zmq.Context[zmq.Socket[bytes]]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from foretell.arena import Arena
-from foretell.config import Precision
+from foretell.choices import Precision
 from foretell.lstm import choose_stepper
 from foretell.stepped import Stepped, in_frame_order
 

@@ -12,7 +12,7 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from foretell.config import Mode
+from foretell.choices import Mode
 from foretell.errors import WireError
 from foretell.producer import PeerTimeoutError
 from foretell.sockets import Transport, ZmqContext, ZmqSocket, configure, open_endpoints

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from foretell.config import Precision
+from foretell.choices import Precision
 from foretell.normalize import Normalizer
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def run_suite(args: argparse.Namespace, setup: Setup, write: Write, say: Say) ->
     """See `Suite`."""
     import torch
 
-    from foretell.config import Device
+    from foretell.choices import Device
     from foretell.device import choose_device, describe_device, why_no_gpu
 
     device = choose_device(Device.AUTO)

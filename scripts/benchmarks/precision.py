@@ -15,7 +15,7 @@ from benchmarks.suites import Line, Say, Write
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from foretell.config import Precision
+    from foretell.choices import Precision
 
 _FIRST: Final = 200
 """Frames that are not scored, while the model warms up."""
@@ -56,7 +56,7 @@ def compare(values: NDArray[np.float32], observed: NDArray[np.bool_]) -> dict[st
     Errors are medians over the channels of the mean absolute error against persistence; the distance is the median
     over the channels of the mean absolute difference, in mean absolute errors of float32.
     """
-    from foretell.config import Precision
+    from foretell.choices import Precision
 
     exact, rounded = (forecast(values, precision) for precision in Precision)
     actual, is_known = values[_FIRST:], observed[_FIRST:]

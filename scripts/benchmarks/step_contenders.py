@@ -47,7 +47,7 @@ def make(who: Stepper, size: Size, num_rows: int, num_threads: int) -> Contender
 
 
 def _engine(size: Size, num_rows: int, num_threads: int, *, is_bfloat16: bool) -> Contender:
-    from foretell.config import Precision
+    from foretell.choices import Precision
     from foretell.rounds import Steps
     from foretell.step import Engine
 

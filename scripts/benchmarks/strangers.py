@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.records import NUM_CHANNELS
 from foretell.admit import Admitter
-from foretell.config import StreamsConfig, WhenFull
+from foretell.choices import WhenFull
+from foretell.config import StreamsConfig
 from foretell.seating import Streams
 from foretell.wire import FrameBatch
 
