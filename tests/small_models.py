@@ -77,3 +77,13 @@ def normalized_joint_spec(
 def model_of(spec: ModelSpec, seed: int = 0, scale: float = 0.3) -> Model:
     """A model that lives in memory alone."""
     return Model(spec, random_weights(spec, seed, scale), fingerprint=seed)
+
+
+def engine_specs() -> dict[str, ModelSpec]:
+    """One of each kind that an engine must step, the joint ones of three channels."""
+    return {
+        "joint, one layer": joint_spec(3, hidden=16),
+        "joint, three layers": joint_spec(3, hidden=8, layers=3),
+        "joint, other outputs": joint_spec(3, 2, hidden=8),
+        "independent, two layers": independent_spec(hidden=16, layers=2),
+    }

@@ -18,15 +18,10 @@ from foretell.model import Model
 from foretell.rounds import Steps
 from foretell.step import Engine
 from pipeline import Pipeline, frames_of
-from small_models import independent_spec, joint_spec, model_of
+from small_models import engine_specs, joint_spec, model_of
 
 CONFIG = StreamsConfig(capacity=40, max_channels=8)
-SPECS = {
-    "joint, one layer": joint_spec(3, hidden=16),
-    "joint, three layers": joint_spec(3, hidden=8, layers=3),
-    "joint, other outputs": joint_spec(3, 2, hidden=8),
-    "independent, two layers": independent_spec(hidden=16, layers=2),
-}
+SPECS = engine_specs()
 MODELS = {name: model_of(spec) for name, spec in SPECS.items()}
 CLOSE = 2e-4
 """Relative, and absolute of values of size 1 to 100: outputs come back multiplied with the size of a change."""

@@ -16,15 +16,10 @@ from foretell.stepped import Stepped
 from foretell.torch_step import plain_lstm
 from foretell.wire import Flag
 from pipeline import Forecasts, Pipeline, frames_of
-from small_models import independent_spec, joint_spec, model_of
+from small_models import engine_specs, joint_spec, model_of
 
 CONFIG = StreamsConfig(capacity=40, max_channels=8)
-SPECS = {
-    "joint, one layer": joint_spec(3, hidden=16),
-    "joint, three layers": joint_spec(3, hidden=8, layers=3),
-    "joint, other outputs": joint_spec(3, 2, hidden=8),
-    "independent, two layers": independent_spec(hidden=16, layers=2),
-}
+SPECS = engine_specs()
 MODELS = {name: model_of(spec) for name, spec in SPECS.items()}
 
 

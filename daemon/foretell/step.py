@@ -15,18 +15,16 @@ from foretell.arena import Arena
 from foretell.choices import Precision
 from foretell.lstm import choose_stepper
 from foretell.stepped import Stepped, in_frame_order
-
-MAX_STEPS: Final = 256
-"""Time steps that are made in one call."""
-
-MAX_ROWS: Final = 4096
-"""Rows, steps included, that are stepped in one call: beyond about 6,000 the working set falls out of the cache."""
+from foretell.torch_step import MAX_ROWS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from foretell.model import Model
     from foretell.rounds import Steps
+
+MAX_STEPS: Final = 256
+"""Time steps that are made in one call."""
 
 
 class Engine:
