@@ -20,6 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from foretell.calibrate import CalibratorSpec
 from foretell.errors import ModelError
 from foretell.normalize import Normalizer, NormalizerSpec
 
@@ -49,7 +50,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     `input_size` is the width of the LSTM's input: `input_channels` raw values, or with a normaliser
     `input_channels * Normalizer.num_features` features. The linear layer gives one number for each quantile level and
-    output channel, ordered [quantile, channel]. `warm_up` is in frames.
+    output channel, ordered [quantile, channel]. With a calibrator forecasts are corrected by what each stream really
+    does; without one they are published as they are. `warm_up` is in frames.
     """
 
     channels: Channels
@@ -60,6 +62,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     num_layers: Annotated[int, msgspec.Meta(ge=1, le=16)]
     quantiles: tuple[_Level, ...] = (MEDIAN,)
     normalizer: NormalizerSpec | None = None
+    calibrator: CalibratorSpec | None = None
     warm_up: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     provenance: dict[str, str] = {}
     evaluation: dict[str, float | str] = {}
@@ -201,6 +204,8 @@ def _check_spec(spec: ModelSpec, path: str) -> None:
         raise ModelError(f"{path}: an independent model has 1 input and 1 output channel")
     if spec.normalizer is not None and not spec.outputs_are_inputs:
         raise ModelError(f"{path}: a model with a normaliser has as many output as input channels")
+    if spec.calibrator is not None and spec.normalizer is None:
+        raise ModelError(f"{path}: a model with a calibrator has a normaliser too: it counts in its units")
     features = 1 if spec.normalizer is None else Normalizer(spec.normalizer).num_features
     if spec.input_size != spec.input_channels * features:
         raise ModelError(

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Errors:
+    """Sums over the values of a batch that a calibrated forecast was made of before, in units of recent change.
+
+    forecast: absolute errors of the published medians; persistence: of the values before. Each counts up to a limit.
+    """
+
+    forecast: float
+    persistence: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """What stepping `n` frames gave.
 
@@ -21,10 +32,14 @@ class Stepped:
     first only the median is given, the other quantiles are NaN.
     restarted: bool [n] where a state was not finite, so that it began anew with that frame; None where none was. If
     the frame alone cannot be stepped either, its forecast is NaN.
+    surprise: float32 [n, channels], how unexpected the frame was, NaN where that cannot be said; None of a model whose
+    forecasts are not calibrated. errors: how far off the forecasts before were, None likewise.
     """
 
     forecast: NDArray[np.float32]
     restarted: NDArray[np.bool_] | None
+    surprise: NDArray[np.float32] | None = None
+    errors: Errors | None = None
 
 
 def in_frame_order(steps: Steps, out: NDArray[np.float32], restarted: NDArray[np.bool_] | None) -> Stepped:
