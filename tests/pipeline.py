@@ -14,9 +14,12 @@ from foretell.step import Engine
 from foretell.wire import FrameBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from foretell.admission import Accepted
+    from foretell.stepped import Stepped
 
 Forecasts = dict[tuple[bytes, int], bytes]
 
@@ -39,20 +42,31 @@ class Pipeline:
         self.step = self.engine.step
         self.now_ns = 1
 
+    def step_all(self, batch: FrameBatch) -> Iterator[tuple[Accepted, Stepped]]:
+        """What was accepted of a batch, and what stepping it gave."""
+        for admission in self.admitter.admit(batch, self.now_ns):
+            if admission.accepted is not None:
+                yield admission.accepted, self.step(admission.accepted.steps)
+        self.now_ns += 10_000
+
     def feed(self, batch: FrameBatch) -> list[tuple[bytes, int, NDArray[np.float32]]]:
         """Name, number and forecast [horizon, quantiles, channels] of each accepted frame of a batch."""
-        out = []
-        for admission in self.admitter.admit(batch, self.now_ns):
-            accepted = admission.accepted
-            if accepted is not None:
-                stepped = self.step(accepted.steps)
-                out += list(zip(accepted.names, accepted.frame.tolist(), stepped.forecast, strict=True))
-        self.now_ns += 10_000
-        return out
+        return [
+            row
+            for accepted, stepped in self.step_all(batch)
+            for row in zip(accepted.names, accepted.frame.tolist(), stepped.forecast, strict=True)
+        ]
 
     def forecasts(self, batches: Sequence[FrameBatch]) -> Forecasts:
-        """The bytes of every forecast, by stream and frame."""
-        return {(name, number): row.tobytes() for batch in batches for name, number, row in self.feed(batch)}
+        """The bytes of every forecast, by stream and frame; those of the frame's surprise follow where there is one."""
+        forecasts: Forecasts = {}
+        for batch in batches:
+            for accepted, stepped in self.step_all(batch):
+                rows = [row.tobytes() for row in stepped.forecast]
+                if stepped.surprise is not None:
+                    rows = [row + told.tobytes() for row, told in zip(rows, stepped.surprise, strict=True)]
+                forecasts |= zip(zip(accepted.names, accepted.frame.tolist(), strict=True), rows, strict=True)
+        return forecasts
 
 
 def frames_of(names: Sequence[bytes], numbers: Sequence[int], values: NDArray[np.float32]) -> FrameBatch:

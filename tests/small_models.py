@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 
+from foretell.calibrate import CalibratorSpec
 from foretell.model import Channels, Model, ModelSpec
 from foretell.normalize import Normalizer, NormalizerSpec
 
@@ -74,6 +76,11 @@ def normalized_joint_spec(
     )
 
 
+def calibrated(spec: ModelSpec) -> ModelSpec:
+    """The same model, its forecasts calibrated."""
+    return msgspec.structs.replace(spec, calibrator=CalibratorSpec())
+
+
 def model_of(spec: ModelSpec, seed: int = 0, scale: float = 0.3) -> Model:
     """A model that lives in memory alone."""
     return Model(spec, random_weights(spec, seed, scale), fingerprint=seed)
@@ -86,4 +93,13 @@ def engine_specs() -> dict[str, ModelSpec]:
         "joint, three layers": joint_spec(3, hidden=8, layers=3),
         "joint, other outputs": joint_spec(3, 2, hidden=8),
         "independent, two layers": independent_spec(hidden=16, layers=2),
+    }
+
+
+def calibrated_specs() -> dict[str, ModelSpec]:
+    """Models whose forecasts are calibrated, the joint ones of three channels."""
+    return {
+        "independent, calibrated": calibrated(independent_spec(hidden=16, layers=1)),
+        "joint, calibrated": calibrated(normalized_joint_spec(3, hidden=8)),
+        "points, calibrated": calibrated(independent_spec(hidden=8, layers=1, quantiles=(0.5,))),
     }

@@ -117,7 +117,9 @@ def test_batched_equals_alone(history: tuple[Values, NDArray[np.bool_] | None]) 
         one = slice(k, k + 1)
         alone = run(values[:, one], None if observed is None else observed[:, one]).calibrated
         for both, single in zip(together, alone, strict=True):
-            part = Calibrated(both.state[:, one], both.levels[:, one], both.surprise[one])
+            part = Calibrated(
+                both.state[:, one], both.levels[:, one], both.surprise[one], both.errors[:, one]
+            )
             assert same_bits(part, single)
 
 

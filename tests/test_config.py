@@ -101,6 +101,10 @@ def test_settings_cannot_change() -> None:
             ["streams.max_channels=4096", "input.max_message_bytes=4096"],
             "input.max_message_bytes = 4096, with streams.max_channels = 4096; allowed: room for one frame",
         ),
+        (
+            ["forecast.habit_half_life_frames=3"],
+            "forecast.habit_half_life_frames = 3.0; allowed: 0, or 16 and more",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_told(overrides: list[str], said: str) -> None:

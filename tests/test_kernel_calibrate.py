@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foretell.arena import aligned_zeros
 from foretell.calibrate import Calibrator, CalibratorSpec
-from foretell.kernel_calibrate import write_calibrator_tile
+from foretell.kernel_calibrate import NUM_ARGUMENTS, write_calibrator_tile
 from foretell.kernel_layout import Target
 from foretell.normalize import Normalizer, NormalizerSpec
 from foretell.vector_ir import CELLS, Function
@@ -35,7 +35,7 @@ class Native:
     def __init__(self, calibrator: Calibrator) -> None:
         module = ir.Module("calibration")
         tile = write_calibrator_tile(module, calibrator, Target(lanes=LANES, tile_rows=1))
-        entry = Function(module, "run", [CELLS] * 6, lanes=LANES, is_public=True)
+        entry = Function(module, "run", [CELLS] * NUM_ARGUMENTS, lanes=LANES, is_public=True)
         entry.code.call(tile, entry.args)
         entry.code.ret_void()
         llvm.initialize_native_target()
@@ -48,19 +48,22 @@ class Native:
         builder.getModulePassManager().run(parsed, builder)
         self._engine = llvm.create_mcjit_compiler(parsed, machine)
         self._engine.finalize_object()
-        self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6)(self._engine.get_function_address("run"))
+        address = self._engine.get_function_address("run")
+        self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * NUM_ARGUMENTS)(address)
         self.state = aligned_zeros(calibrator.state_size, LANES)
-        self._frame, self._unit = aligned_zeros(3, LANES), aligned_zeros(1, LANES)
-        self._outputs, self.levels = aligned_zeros(len(LEVELS), LANES), aligned_zeros(len(LEVELS), LANES)
-        self.surprise = aligned_zeros(1, LANES)
+        self._frame = [aligned_zeros(LANES) for _ in range(4)]
+        num_levels = calibrator.bands.num_levels
+        self._outputs, self.levels = aligned_zeros(num_levels, LANES), aligned_zeros(num_levels, LANES)
+        self.surprise, self.errors = aligned_zeros(1, LANES), aligned_zeros(2, LANES)
 
     def advance(
         self, values: Values, base: Values, unit: Values, outputs: Values, observed: NDArray[np.bool_]
     ) -> None:
-        """As `Calibrator.advance`, from `state` to `state`, `levels` and `surprise`."""
-        self._frame[0], self._frame[1], self._frame[2] = values, base, observed
-        self._unit[0], self._outputs[:] = unit, outputs
-        places = (self.state, self._frame, self._unit, self._outputs, self.levels, self.surprise)
+        """As `Calibrator.advance`, from `state` to `state`, `levels`, `surprise` and `errors`."""
+        for place, column in zip(self._frame, (values, base, observed, unit), strict=True):
+            place[:] = column
+        self._outputs[:], self.errors[:] = outputs, 0.0
+        places = (self.state, *self._frame, self._outputs, self.levels, self.surprise, self.errors)
         self._call(*(place.ctypes.data for place in places))
 
 
@@ -84,6 +87,7 @@ def check_equal(native: Native, values: Values, observed: NDArray[np.bool_], out
         assert (native.state == state).all()
         assert (native.levels == expected.levels).all()
         assert np.array_equal(native.surprise[0], expected.surprise, equal_nan=True)
+        assert (native.errors == expected.errors).all()
 
 
 def test_the_same_bits_on_ordinary_series(native: Native) -> None:

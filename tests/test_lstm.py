@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from foretell import lstm
+from foretell import lstm, native_weights
 from foretell.arena import Arena
 from foretell.choices import Precision
 from foretell.lstm import Kernel, Stepper, choose_stepper
 from foretell.model import Model, ModelSpec
 from foretell.torch_step import BUCKETS, MAX_ROWS, TorchStepper, bucket_of, plain_lstm
-from small_models import independent_spec, joint_spec, model_of, normalized_joint_spec
+from small_models import calibrated_specs, independent_spec, joint_spec, model_of, normalized_joint_spec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,8 @@ SPECS = [
     joint_spec(2, 16, hidden=16),
     joint_spec(3, 37, hidden=20),
 ]
-ALL_SPECS = [*SPECS, independent_spec(), normalized_joint_spec(3)]
+CALIBRATED = list(calibrated_specs().values())
+ALL_SPECS = [*SPECS, independent_spec(), normalized_joint_spec(3), *CALIBRATED[:2]]
 
 
 @pytest.fixture(params=list(Kernel))
@@ -51,6 +52,7 @@ def stepper_of(model: Model, kernel: Kernel) -> Stepper:
 def random_arena(model: Model, num_rows: int) -> Arena:
     """States that are not zero."""
     arena, rng = Arena(model, num_rows), np.random.default_rng(num_rows)
+    arena.restart(np.arange(num_rows))
     for part in (*arena.h, *arena.c):
         part[:] = np.tanh(rng.normal(size=part.shape))
     return arena
@@ -65,11 +67,12 @@ def inputs(spec: ModelSpec, steps: int, rows: int) -> NDArray[np.float32]:
 def advance(
     stepper: Stepper, arena: Arena, rows: NDArray[np.int64], x: NDArray[np.float32], spec: ModelSpec
 ) -> NDArray[np.float32]:
-    """Step rows that must all be good; the forecasts [steps, rows, quantiles * channels]."""
+    """Step rows that must all be good; the forecasts [steps, rows, quantiles * channels], and surprise beside them."""
     y = np.empty((len(x), rows.size, len(spec.quantiles) * spec.output_channels), np.float32)
     shape = (*y.shape[:2], len(spec.quantiles), spec.output_channels)
-    assert stepper.advance(arena, rows, np.ascontiguousarray(x), None, y.reshape(shape)) is None
-    return y
+    surprise = np.empty_like(x)
+    assert stepper.advance(arena, rows, np.ascontiguousarray(x), None, y.reshape(shape), surprise) is None
+    return y if spec.calibrator is None else np.concatenate([y, surprise], axis=2)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -100,7 +103,7 @@ def test_a_row_does_not_depend_on_its_batch(kernel: Kernel, spec: ModelSpec, siz
     rows, x = np.random.default_rng(0).permutation(700), inputs(spec, 1, 700)
     large = advance(stepper, together, rows, x, spec)
     small = advance(stepper, apart, rows[-size:], x[:, -size:], spec)
-    assert np.array_equal(small, large[:, -size:])
+    assert np.array_equal(small, large[:, -size:], equal_nan=True)
     assert np.array_equal(apart.state[rows[-size:]], together.state[rows[-size:]])
 
 
@@ -116,7 +119,7 @@ def test_several_steps_in_one_call_are_those_made_one_by_one(
     y = advance(stepper, together, rows, x, spec)
     for step in range(steps):
         one = advance(stepper, apart, rows, x[step : step + 1], spec)
-        assert np.array_equal(one[0], y[step])
+        assert np.array_equal(one[0], y[step], equal_nan=True)
     assert np.array_equal(apart.state, together.state)
 
 
@@ -151,6 +154,38 @@ def test_the_kernel_normalises_as_numpy_does(spec: ModelSpec, data: st.DataObjec
     assert first.tobytes() == second.tobytes()
     limit = 1e-4 * np.abs(values.astype(np.float64)).max() + 1e-30
     assert np.abs(ours.astype(np.float64) - theirs).max() <= limit
+
+
+@pytest.mark.parametrize("spec", CALIBRATED)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_the_kernel_calibrates_as_numpy_does(spec: ModelSpec, data: st.DataObject) -> None:
+    """Of a network whose outputs are the same whatever it sees, forecasts, surprise and states are the same in both."""
+    model = model_of(spec)
+    model.weights["linear.weight"][:] = 0.0
+    native, kernel, _ = choose_stepper(model)
+    if kernel is not Kernel.NATIVE:
+        pytest.skip("there is no kernel for this processor")
+    plain, num_rows, steps = TorchStepper(model), data.draw(st.integers(1, 20)), data.draw(st.integers(1, 20))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    shape = (steps, num_rows, spec.input_channels)
+    scale = np.float32(10.0) ** rng.uniform(-30, 30, shape[1:])
+    values = (rng.standard_t(2, shape).cumsum(axis=0) * scale).astype(np.float32)
+    observed = rng.random(shape) < data.draw(st.sampled_from([1.0, 0.8]))
+    rows, arenas = np.arange(num_rows)[::-1].copy(), [Arena(model, num_rows) for _ in range(2)]
+    told, errors = [], []
+    for stepper, arena in zip((native, plain), arenas, strict=True):
+        arena.restart(rows)
+        forecast = np.empty((*shape[:2], len(spec.quantiles), shape[2]), np.float32)
+        surprise = np.empty(shape, np.float32)
+        before = np.array(stepper.errors)
+        assert stepper.advance(arena, rows, values, observed, forecast, surprise) is None
+        assert arena.calibrator is not None
+        told.append((forecast, surprise, arena.calibrator, arena.guess))
+        errors.append(stepper.errors - before)
+    for ours, theirs in zip(*told, strict=True):
+        assert np.array_equal(ours, theirs, equal_nan=True)
+    np.testing.assert_allclose(errors[0], errors[1], rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -195,7 +230,7 @@ def test_a_disagreement_leads_to_torch_and_is_said(monkeypatch: pytest.MonkeyPat
     """A kernel whose sums are wrong is found out at start."""
     from foretell import native
 
-    packed = native.pack_weights
+    packed = native_weights.pack_weights
 
     def spoilt(*args: object) -> NDArray[np.float32]:
         weights = packed(*args)  # type: ignore[arg-type]

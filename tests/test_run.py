@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from foretell.arena import bytes_per_row
+from foretell.calibrate import CalibratorSpec
 from foretell.config import Config, ForecastConfig, ModelConfig, StreamsConfig
 from foretell.errors import ConfigError
-from foretell.run import check_together, choose_num_threads, count_rows, describe_streams, find_memory_bytes
-from small_models import independent_spec, joint_spec, model_of
+from foretell.run import (
+    as_set,
+    check_together,
+    choose_num_threads,
+    count_rows,
+    describe_streams,
+    find_memory_bytes,
+)
+from small_models import calibrated, independent_spec, joint_spec, model_of, normalized_joint_spec
 
 
 def test_rows_are_reserved_for_all_streams_that_are_allowed() -> None:
@@ -39,12 +47,30 @@ def test_bytes_per_row_are_those_of_the_arena() -> None:
     """The bytes that a row is said to take are what its arrays take."""
     from foretell.arena import Arena
 
-    for model in (model_of(joint_spec(5, hidden=7, layers=2)), model_of(independent_spec())):
+    for spec in (joint_spec(5, hidden=7, layers=2), independent_spec(), calibrated(normalized_joint_spec())):
+        model = model_of(spec)
         arena = Arena(model, 3)
-        arrays = [arena.state, arena.guess]
-        if arena.normalizer is not None:
-            arrays.append(arena.normalizer)
-        assert sum(array.nbytes for array in arrays) == 3 * bytes_per_row(model)
+        arrays = (arena.state, arena.guess, arena.normalizer, arena.calibrator)
+        assert sum(array.nbytes for array in arrays if array is not None) == 3 * bytes_per_row(model)
+
+
+def test_settings_override_what_a_model_remembers() -> None:
+    """A half-life that is set replaces the model's, one that is 0 leaves it as it is."""
+    model = model_of(calibrated(independent_spec()))
+    spec = as_set(model, ForecastConfig(habit_half_life_frames=50.0)).spec.calibrator
+    assert spec == CalibratorSpec(habit_half_life=50.0)
+
+
+def test_calibration_can_be_switched_off() -> None:
+    """With forecast.calibrate = false the model's own words are published."""
+    model = model_of(calibrated(independent_spec()))
+    assert as_set(model, ForecastConfig(calibrate=False)).spec == independent_spec()
+
+
+def test_a_model_without_calibration_is_left_alone() -> None:
+    """Settings calibrate no model whose file does not ask for it, such as a converted one."""
+    model = model_of(joint_spec())
+    assert as_set(model, ForecastConfig(trust_half_life_frames=50.0)) is model
 
 
 def test_a_control_group_lowers_the_memory(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from foretell.stepped import Stepped
 from foretell.torch_step import plain_lstm
 from foretell.wire import Flag
 from pipeline import Forecasts, Pipeline, frames_of
-from small_models import engine_specs, joint_spec, model_of
+from small_models import calibrated_specs, engine_specs, joint_spec, model_of
 
 CONFIG = StreamsConfig(capacity=40, max_channels=8)
-SPECS = engine_specs()
+SPECS = engine_specs() | calibrated_specs()
 MODELS = {name: model_of(spec) for name, spec in SPECS.items()}
 
 
@@ -49,8 +49,8 @@ def alone(
 def test_batched_equals_alone(spec: str, data: st.DataObject) -> None:
     """Whatever shares its batches, and however the frames are cut and interleaved, a stream's forecasts are the same.
 
-    Four models times sixty examples: layers, both channel modes, gaps that are filled, missing values, several frames
-    of a stream in one batch, slots in any order.
+    Seven models times sixty examples: layers, calibration, both channel modes, gaps that are filled, missing values,
+    several frames of a stream in one batch, slots in any order.
     """
     num_streams = data.draw(st.integers(1, 9))
     horizon = data.draw(st.sampled_from([1, 1, 3])) if SPECS[spec].outputs_are_inputs else 1

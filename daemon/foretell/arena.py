@@ -1,4 +1,4 @@
-"""The state arena: every row's LSTM state, normaliser and guess, reserved once and never grown.
+"""The state arena: every row's LSTM state, normaliser, calibrator and guess, reserved once and never grown.
 
 A row is one LSTM state. With an `independent` model every channel of a stream has a row of its own, with a `joint` one
 a stream has one row. Which rows belong to whom is decided in `foretell.admit`; here rows are only numbers.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from foretell.calibrate import Calibrator
 from foretell.model import Channels
 from foretell.normalize import Normalizer
 
@@ -28,9 +29,9 @@ class Arena:
     """The state of every row, reserved once; pages never touched cost no memory.
 
     state: float32 [rows, layers * 2 * units], of each layer h and then c, units being the hidden size rounded up to a
-    multiple of 16. h, c: per layer a view of it, float32 [rows, hidden]. normalizer: float32 [rows, channels * state
-    size] or None. guess: float32 [rows, channels], what stands in for a missing value. address, normalizer_address,
-    guess_address: where these begin in memory.
+    multiple of 16. h, c: per layer a view of it, float32 [rows, hidden]. normalizer, calibrator: float32 [rows,
+    channels * state size] or None. guess: float32 [rows, channels], what stands in for a missing value. address,
+    normalizer_address, calibrator_address, guess_address: where these begin in memory, 0 for none.
     """
 
     def __init__(self, model: Model, num_rows: int) -> None:
@@ -43,32 +44,45 @@ class Arena:
         self.guess = np.zeros((num_rows, spec.input_channels), np.float32)
         self.guess_address: int = self.guess.ctypes.data
         self.normalizer: NDArray[np.float32] | None = None
-        self.normalizer_address = 0
-        self._initial: NDArray[np.float32] | None = None
+        self.calibrator: NDArray[np.float32] | None = None
+        self.normalizer_address = self.calibrator_address = 0
+        # What each part is for a row that has seen nothing.
+        self._parts: list[tuple[NDArray[np.float32], NDArray[np.float32] | float]] = [
+            (self.state, 0.0),
+            (self.guess, 0.0),
+        ]
         if spec.normalizer is not None:
             initial = Normalizer(spec.normalizer).initial_state(spec.input_channels)
-            self._initial = np.ascontiguousarray(initial.T).reshape(-1)
-            self.normalizer = np.zeros((num_rows, self._initial.size), np.float32)
-            self.normalizer_address = self.normalizer.ctypes.data
+            self.normalizer, self.normalizer_address = self._reserve(initial, num_rows)
+        if spec.calibrator is not None:
+            initial = Calibrator(spec.calibrator, spec.quantiles).initial_state(spec.input_channels)
+            self.calibrator, self.calibrator_address = self._reserve(initial, num_rows)
 
     def copy(self, other: Arena, rows: NDArray[np.int64]) -> None:
         """Make the first rows what `rows` of another arena of the model are, but for their guess."""
-        self.state[: rows.size] = other.state[rows]
-        if self.normalizer is not None and other.normalizer is not None:
-            self.normalizer[: rows.size] = other.normalizer[rows]
+        for (part, _), (others, _) in zip(self._parts, other._parts, strict=True):
+            if part is not self.guess:
+                part[: rows.size] = others[rows]
 
     def restart(self, rows: NDArray[np.int64]) -> None:
         """Let the states of `rows` begin anew."""
-        self.state[rows] = 0.0
-        self.guess[rows] = 0.0
-        if self.normalizer is not None:
-            self.normalizer[rows] = self._initial
+        for part, initial in self._parts:
+            part[rows] = initial
+
+    def _reserve(self, initial: NDArray[np.float32], num_rows: int) -> tuple[NDArray[np.float32], int]:
+        """Room for a part of every row that begins as `initial` [size, channels]; and where it lies."""
+        of_row = np.ascontiguousarray(initial.T).reshape(-1)
+        part = np.zeros((num_rows, of_row.size), np.float32)
+        self._parts.append((part, of_row))
+        return part, part.ctypes.data
 
 
 def bytes_per_row(model: Model) -> int:
     """Bytes of state that one row of the arena takes."""
     spec = model.spec
     per_channel = 1 if spec.normalizer is None else 1 + Normalizer(spec.normalizer).state_size
+    if spec.calibrator is not None:
+        per_channel += Calibrator(spec.calibrator, spec.quantiles).state_size
     return 4 * (2 * spec.num_layers * pad_units(spec.hidden_size) + spec.input_channels * per_channel)
 
 

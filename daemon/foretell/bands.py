@@ -93,7 +93,12 @@ class Bands:
         return width
 
     def issue(self, center: Floats, outputs: Floats, scale: Floats, factors: Floats, issued: Floats) -> None:
-        """Write the quantiles around `center` [n] to `issued` [num_issued, n], in order."""
+        """Write the quantiles around `center` [n] to `issued` [num_issued, n], in order.
+
+        A model without a band keeps the distances that it gave itself.
+        """
+        if not self.sides:
+            np.add(center, outputs - outputs[self.median], out=issued)
         issued[self.median] = center
         start = 0
         for is_upper, side in enumerate(self.sides):

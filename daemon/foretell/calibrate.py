@@ -60,12 +60,15 @@ class Calibrated:
 
     state: [S, n], the next. levels: [Q, n], the forecast quantiles of the next change in the unit given, never
     crossing: what is published is `base + unit * levels`, limited to finite numbers. surprise: [n], of the frame just
-    seen under the forecast made before it, NaN where there was none or the value was imputed.
+    seen under the forecast made before it, NaN where there was none or the value was imputed. errors: [2, n], how far
+    off the last published median and the value before were, in units, at most `BIG_ERROR` times what persistence
+    usually is off; 0 where there is no surprise either.
     """
 
     state: Floats
     levels: Floats
     surprise: Floats
+    errors: Floats
 
 
 class Calibrator:
@@ -177,6 +180,9 @@ class Calibrator:
             *learnt.change_errors,
         ]
         _average(errors, old["errors"], share, is_known, rescale, new["errors"])
+        is_judged = (observed > 0.0) & is_known
+        largest = BIG_ERROR * np.maximum(old["errors"][0], np.float32(1.0))
+        off = np.where(is_judged, np.minimum(np.stack([miss, np.abs(change)]), largest), np.float32(0.0))
         # The share of a longer memory: as large while there is little to average, habit_rate in the end.
         share = share - rate * self.gate_delay
         errors = [np.abs(change), np.abs(change - old["mean"][0])]
@@ -193,7 +199,8 @@ class Calibrator:
         return Calibrated(
             new_state,
             new["issued"][: self.bands.num_levels].copy(),
-            np.where((observed > 0.0) & is_known, judged, np.float32(np.nan)),
+            np.where(is_judged, judged, np.float32(np.nan)),
+            off,
         )
 
 

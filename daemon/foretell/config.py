@@ -30,6 +30,7 @@ from foretell.settings import Conflict, Key, build_struct, conflict_error, keys_
 
 _PACKED_HEADER_BYTES = 96  # of a packed record, before its values
 _FLOAT32_BYTES = 4
+_LEAST_HALF_LIFE = 16.0
 
 
 def _range(low: int, high: int, unit: str) -> Meta:
@@ -50,6 +51,7 @@ Interval = Annotated[int, _range(1, 3_600_000, "ms")]
 IntervalOrNone = Annotated[int, _range(0, 3_600_000, "ms")]
 Linger = Annotated[int, _range(0, 60_000, "ms")]
 Spin = Annotated[int, _range(0, 1_000_000, "us")]
+HalfLife = Annotated[float, Meta(ge=0, le=1_000_000, extra={"unit": "frames"})]
 Timeout = Annotated[float, _range(0, 1_000_000_000, "s")]
 Endpoint = Annotated[str, Meta(extra={"allowed": ZMQ_ALLOWED})]
 HttpEndpoint = Annotated[str, Meta(extra={"allowed": HTTP_ALLOWED})]
@@ -143,9 +145,19 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
 
 
 class ForecastConfig(Struct, frozen=True, kw_only=True):
-    """How far ahead."""
+    """How far ahead, and what a stream's own past corrects."""
 
     horizon: Annotated[Horizon, "How many frames ahead each forecast reaches."] = 1
+    calibrate: Annotated[
+        bool,
+        "Whether forecasts are corrected by what each stream really does, where the model's file says so.",
+    ] = True
+    habit_half_life_frames: Annotated[
+        HalfLife, "When what was seen of a stream's habits counts half; 0 is as the model's file says."
+    ] = 0.0
+    trust_half_life_frames: Annotated[
+        HalfLife, "The same of what each way to forecast was worth, and of the errors."
+    ] = 0.0
 
 
 class OutputConfig(Struct, frozen=True, kw_only=True):
@@ -215,6 +227,7 @@ def load_config(path: Path | None, overrides: Sequence[str], environ: Mapping[st
 
 def _find_conflicts(config: Config) -> Iterator[Conflict]:
     source, output = config.input, config.output
+    yield from _find_too_short(config.forecast)
     if not all(is_zmq_endpoint(endpoint, binds=source.mode is Mode.BIND) for endpoint in source.endpoints):
         yield Conflict(("input.endpoints", "input.mode"), ZMQ_ALLOWED)
     if len(set(source.endpoints)) < len(source.endpoints):
@@ -238,3 +251,9 @@ def _find_conflicts(config: Config) -> Iterator[Conflict]:
         yield Conflict(
             ("output.batch", "output.format"), f'batch = true with format = "{OutputFormat.PACKED}" only'
         )
+
+
+def _find_too_short(forecast: ForecastConfig) -> Iterator[Conflict]:
+    for name in ("habit_half_life_frames", "trust_half_life_frames"):
+        if 0.0 < getattr(forecast, name) < _LEAST_HALF_LIFE:
+            yield Conflict((f"forecast.{name}",), f"0, or {_LEAST_HALF_LIFE:g} and more")

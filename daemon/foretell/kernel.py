@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from llvmlite import ir
 
-from foretell.kernel_ends import Chunk, Ends, NormalizedEnds, PlainEnds, write_normalizer_tile
+from foretell.kernel_calibrate import write_calibrator_tile
+from foretell.kernel_calibrated import CalibratedEnds
+from foretell.kernel_ends import Chunk, NormalizedEnds, PlainEnds, write_normalizer_tile
 from foretell.kernel_layout import GATES, Layout, Scratch, Target
 from foretell.kernel_tiles import Bfloat, Bfloat16, Operands, operands_of, write_layer_tile, write_output_tile
 from foretell.vector_ir import BYTE, BYTES, CELLS, INT, INTS, Function, Value, constant
@@ -30,13 +32,14 @@ STEP: Final = "step"
 def write_step(layout: Layout, target: Target) -> str:
     """Write the module as text. It has one public function.
 
-        i64 step(states, normalizers, guesses, rows, values, observed, forecast, bad, weights, scratch,
-                 total, first, last, steps)
+        i64 step(states, normalizers, calibrators, guesses, rows, values, observed, forecast, surprise, bad,
+                 weights, scratch, total, first, last, steps)
 
     It steps rows[first..last) of `total` by values float32 [steps, total, channels], of which `observed`, u8 of the
-    same shape, says whether they were; forecast: float32 [steps, total, num_outputs]. In the arena: states float32
-    [..., row_cells], normalizers [..., channels * STATE_SIZE], guesses [..., channels]. rows: i64, distinct; weights
-    and scratch as `layout` says. bad: u8 [total], set to 1 for the rows of which any output is not finite, else 0; all
+    same shape, says whether they were; forecast: float32 [steps, total, num_outputs]; surprise: as values, written
+    where the layout has a calibrator. In the arena: states float32 [..., row_cells], normalizers [..., channels *
+    STATE_SIZE], calibrators [..., channels * state_size], guesses [..., channels]. rows: i64, distinct; weights and
+    scratch as `layout` says. bad: u8 [total], set to 1 for the rows of which any output is not finite, else 0; all
     of theirs in the arena is left as it was. Gives their number. The states, the weights and the scratch begin at
     multiples of 64 bytes.
     """
@@ -45,8 +48,10 @@ def write_step(layout: Layout, target: Target) -> str:
     sizes = sorted({target.tile_rows, max(1, target.tile_rows // 2), 2, 1}, reverse=True)
     layer_tiles = [(rows, write_layer_tile(module, layout, target, operands, rows)) for rows in sizes]
     output_tiles = [(rows, write_output_tile(module, layout, target, operands, rows)) for rows in sizes]
-    normalizer = None if layout.rates is None else write_normalizer_tile(module, layout, target)
-    _StepWriter(module, layout, target, operands, layer_tiles, output_tiles, normalizer).write()
+    ends = [] if layout.rates is None else [write_normalizer_tile(module, layout, target)]
+    if layout.calibrator is not None:
+        ends.append(write_calibrator_tile(module, layout.calibrator, target))
+    _StepWriter(module, layout, target, operands, layer_tiles, output_tiles, ends).write()
     return str(module)
 
 
@@ -64,20 +69,16 @@ class _StepWriter:
         operands: Operands,
         layer_tiles: _Tiles,
         output_tiles: _Tiles,
-        normalizer: ir.Function | None,
+        ends: list[ir.Function],
     ) -> None:
-        kinds = [CELLS, CELLS, CELLS, INTS, CELLS, BYTES, CELLS, BYTES, CELLS, CELLS, INT, INT, INT, INT]
+        kinds = [*[CELLS] * 4, INTS, CELLS, BYTES, *[CELLS] * 2, BYTES, *[CELLS] * 2, *[INT] * 4]
         self.f = Function(module, STEP, kinds, result=INT, lanes=target.lanes, is_public=True)
         self.layout, self.scratch, self.operands = layout, Scratch(layout), operands
         self.layer_tiles, self.output_tiles = layer_tiles, output_tiles
-        self.states, normalizers, self.guesses, self.rows, self.values, self.observed = self.f.args[:6]
-        self.forecast, self.bad, self.weights, self.room = self.f.args[6:10]
-        self.total, self.first, self.last, self.steps = self.f.args[10:]
-        self.ends: Ends = (
-            PlainEnds(self.f, layout)
-            if normalizer is None
-            else NormalizedEnds(self.f, layout, self.scratch, normalizer, normalizers, self.room)
-        )
+        self.states, *ends_states, self.guesses, self.rows, self.values, self.observed = self.f.args[:7]
+        self.forecast, self.surprise, self.bad, self.weights, self.room = self.f.args[7:12]
+        self.total, self.first, self.last, self.steps = self.f.args[12:]
+        self.ends = self._choose_ends(ends, ends_states)
         # Which of a layer's two arrays holds the h before the step, and which takes the h after it.
         self.before, self.after = (
             [self.f.variable(CELLS) for _ in range(layout.num_layers)] for _ in range(2)
@@ -86,6 +87,7 @@ class _StepWriter:
     def write(self) -> None:
         f, code = self.f, self.f.code
         num_bad = f.variable(INT, constant(0))
+        self.ends.begin()
         with f.loop(self.first, self.last, self.layout.chunk_rows) as start:
             num_rows = f.smaller(code.sub(self.last, start), constant(self.layout.chunk_rows))
             chunk = Chunk(self.rows, start, num_rows)
@@ -95,9 +97,22 @@ class _StepWriter:
                 first = f.times(at, self.layout.num_channels)
                 entered = self.ends.enter(f.at(self.values, first), f.at(self.observed, first), num_rows)
                 self._step_layers(entered, num_rows)
-                self._finish(f.at(self.forecast, f.times(at, self.layout.num_outputs)), chunk)
+                self._finish(
+                    f.at(self.forecast, f.times(at, self.layout.num_outputs)),
+                    f.at(self.surprise, first),
+                    chunk,
+                )
             self._scatter(chunk, num_bad)
+        self.ends.end()
         code.ret(code.load(num_bad))
+
+    def _choose_ends(self, tiles: list[ir.Function], states: list[Value]) -> PlainEnds:
+        f, layout, scratch = self.f, self.layout, self.scratch
+        if not tiles:
+            return PlainEnds(f, layout)
+        if len(tiles) == 1:
+            return NormalizedEnds(f, layout, scratch, tiles[0], states[0], self.room)
+        return CalibratedEnds(f, layout, scratch, (tiles[0], tiles[1]), (states[0], states[1]), self.room)
 
     def _place(self, offset: int) -> Value:
         return self.f.at(self.room, offset)
@@ -178,7 +193,7 @@ class _StepWriter:
 
             self._tile(self.layer_tiles, num_rows, arguments)
 
-    def _finish(self, forecast: Value, chunk: Chunk) -> None:
+    def _finish(self, forecast: Value, surprise: Value, chunk: Chunk) -> None:
         """The output layer of one time step, which rows it shows to be bad, and the forecasts."""
         f, layout = self.f, self.layout
         h, h_cells = f.code.load(self.before[-1]), layout.operand_cells(layout.units)
@@ -203,7 +218,7 @@ class _StepWriter:
                 is_finite = f.is_finite(f.load(f.at(outputs, place)))
                 bit = f.code.zext(f.code.not_(is_finite), BYTE)
                 f.code.store(f.code.or_(f.code.load(is_bad), bit), is_bad)
-        self.ends.leave(outputs, forecast, chunk.num_rows)
+        self.ends.leave(outputs, forecast, surprise, chunk.num_rows)
 
     def _scatter(self, chunk: Chunk, num_bad: Value) -> None:
         f, units = self.f, self.layout.units

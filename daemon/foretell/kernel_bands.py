@@ -27,6 +27,10 @@ class BandsWriter(Lanes):
         """Writes the edges around `center` to the state; gives the quantiles."""
         code, middle = self._f.code, self._bands.median
         issued = {middle: center}
+        if not self._bands.sides:
+            for row, output in enumerate(outputs):
+                if row != middle:
+                    issued[row] = code.fadd(center, code.fsub(output, outputs[middle]))
         factor_at = self._rows["factors"].start
         for is_upper, side in enumerate(self._bands.sides):
             inner = None
@@ -44,8 +48,18 @@ class BandsWriter(Lanes):
             self._store(edge, self._rows["issued"].start + row)
         return [issued[row] for row in range(self._bands.num_levels)]
 
+    def _width(self, outputs: list[Value]) -> Value:
+        """Half the model's own band."""
+        if not self._bands.sides:
+            return self._one
+        low, high = self._bands.reference
+        width = self._f.code.fmul(self._number(0.5), self._f.code.fsub(outputs[high], outputs[low]))
+        return self._max(width, self._number(bands.LEAST_WIDTH))
+
     def _judge(self, value: Value, base: Value, unit: Value, counts: Value) -> Value:
         """Moves the factors on; gives the surprise."""
+        if not self._bands.sides:
+            return self._number(float("nan"))
         code, rows = self._f.code, self._rows
         factor_at = rows["factors"].start
         least, beyond = self._number(0.5), self._zero

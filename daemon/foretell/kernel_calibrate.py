@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from foretell import bands, calibrate, lattice
+from foretell import calibrate, lattice
 from foretell.kernel_bands import BandsWriter
 from foretell.normalize import LARGEST, OUTLIER, SATURATION, SMALLEST
 from foretell.vector_ir import CELLS, Function, Value, constant
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from foretell.kernel_layout import Target
 
 NAME: Final = "calibrate"
+NUM_ARGUMENTS: Final = 9
 
 _ORDERS: Final = sorted({*lattice.CHANGE_ORDERS, *lattice.MISS_ORDERS})
 assert _ORDERS[-1] == lattice.NUM_STAGES
 
 
 def write_calibrator_tile(module: ir.Module, calibrator: Calibrator, target: Target) -> ir.Function:
-    """One frame of a vector of lanes, as `Calibrator.advance`, for a model with a band.
+    """One frame of a vector of lanes, as `Calibrator.advance`.
 
-    Arguments: the lanes' states [state_size, lanes], moved on in place; values, the values before and whether observed
-    [3, lanes]; unit [lanes]; the model's outputs in order [Q, lanes]; levels [Q, lanes] and surprise [lanes] to be
-    written. All begin at multiples of the vector's size.
+    Arguments: the lanes' states [state_size, lanes], moved on in place; values, the values before and whether observed,
+    1 or 0 [lanes] each; unit [lanes]; the model's outputs in order [Q, lanes]; levels [Q, lanes] and surprise [lanes]
+    to be written; errors [2, lanes] to be added to. All begin at multiples of the vector's size.
     """
-    f = Function(module, NAME, [CELLS] * 6, lanes=target.lanes)
+    f = Function(module, NAME, [CELLS] * NUM_ARGUMENTS, lanes=target.lanes)
     _CalibratorTile(f, calibrator).write()
     f.code.ret_void()
     return f.function
@@ -41,15 +42,14 @@ class _CalibratorTile(BandsWriter):
     """The arithmetic of `foretell.calibrate` and what it calls, in its order; see there for what it means."""
 
     def __init__(self, f: Function, calibrator: Calibrator) -> None:
-        state, self._frame, self._unit_at, self._outputs_at, self._levels_at, self._surprise_at = f.args
+        state, *self._frame, self._outputs_at, self._levels_at, self._surprise_at, self._errors_at = f.args
         super().__init__(f, calibrator, state)
         self._habit_rate, self._trust_rate = calibrator.habit_rate, calibrator.trust_rate
         self._gate_delay = calibrator.gate_delay
 
     def write(self) -> None:
         f, code, rows = self._f, self._f.code, self._rows
-        value, base, observed = (f.load(self._row(self._frame, k)) for k in range(3))
-        unit = f.load(self._unit_at)
+        value, base, observed, unit = (f.load(place) for place in self._frame)
         old_unit, old_weight, median, width, spread = (
             self._load(rows[name].start) for name in ("unit", "weight", "median", "width", "spread")
         )
@@ -78,6 +78,7 @@ class _CalibratorTile(BandsWriter):
         self._store(weight, rows["weight"].start)
         share = code.fdiv(rate, self._max(weight, trust_rate))
         miss = self._abs(code.fsub(change, middle))
+        self._add_errors([miss, self._abs(change)], has_surprise)
         root = self._sqrt(code.fdiv(miss, width))
         root = self._min(root, code.fmul(self._number(calibrate.BIG_ERROR), spread))
         fastest = code.fmul(self._min(share, self._number(calibrate.FASTEST)), known)
@@ -97,16 +98,23 @@ class _CalibratorTile(BandsWriter):
         mean = self._combined(means, experts)
         self._store(mean, rows["mean"].start)
         center = code.fmul(mean, self._trust(at_rest, moving))
-        low, high = self._bands.reference
-        width = code.fmul(self._number(0.5), code.fsub(outputs[high], outputs[low]))
         self._store(unit, rows["unit"].start)
         self._store(median, rows["median"].start)
-        self._store(self._max(width, self._number(bands.LEAST_WIDTH)), rows["width"].start)
+        self._store(self._width(outputs), rows["width"].start)
         scale = code.fdiv(code.fmul(spread, spread), self._number(self._bands.usual))
         for row, level in enumerate(self._issue(center, outputs, scale)):
             f.store(level, self._row(self._levels_at, row))
 
     # The stages.
+
+    def _add_errors(self, errors: list[Value], is_judged: Value) -> None:
+        f, code = self._f, self._f.code
+        largest = self._max(self._load(self._rows["errors"].start), self._one)
+        largest = code.fmul(self._number(calibrate.BIG_ERROR), largest)
+        for row, error in enumerate(errors):
+            place = self._row(self._errors_at, row)
+            off = code.select(is_judged, self._min(error, largest), self._zero)
+            f.store(code.fadd(f.load(place), off), place)
 
     def _learn(
         self, change: Value, median: Value, observed: Value, rescale: Value, begins: Value

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LARGEST_FLOAT: Final = float(np.finfo(np.float32).max)
+_UNROLLED: Final = 8  # cells that are moved without a loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,12 @@ class PlainEnds:
     def __init__(self, f: Function, layout: Layout) -> None:
         self._f, self._layout = f, layout
 
+    def begin(self) -> None:
+        """Nothing to do before the first chunk."""
+
+    def end(self) -> None:
+        """Nor after the last."""
+
     def gather(self, chunk: Chunk) -> None:
         """Nothing is remembered."""
 
@@ -46,7 +53,7 @@ class PlainEnds:
         """Where the input of the rows' step is, [rows, input_size]."""
         return values
 
-    def leave(self, outputs: Value, forecast: Value, num_rows: Value) -> None:
+    def leave(self, outputs: Value, forecast: Value, surprise: Value, num_rows: Value) -> None:  # noqa: ARG002
         """From outputs [rows, padded outputs] to forecast [rows, outputs]."""
         f, layout = self._f, self._layout
         with f.loop(constant(0), num_rows) as row:
@@ -57,7 +64,7 @@ class PlainEnds:
         """Nothing is remembered."""
 
 
-class NormalizedEnds:
+class NormalizedEnds(PlainEnds):
     """Values enter as features of their own past, outputs come back in its units, quantiles in order.
 
     `state` is the normaliser's in the arena, [rows, channels * STATE_SIZE]. While a chunk is stepped it lies in the
@@ -67,7 +74,8 @@ class NormalizedEnds:
     def __init__(
         self, f: Function, layout: Layout, scratch: Scratch, tile: ir.Function, state: Value, room: Value
     ) -> None:
-        self._f, self._layout, self._tile, self._state = f, layout, tile, state
+        super().__init__(f, layout)
+        self._tile, self._state = tile, state
         self._blocks = f.at(room, scratch.normalizer)
         self._frame = f.at(room, scratch.frame)  # values and whether observed, [2, lanes]
         self._features = f.at(room, scratch.features)  # of one block, [NUM_FEATURES, lanes]
@@ -87,6 +95,8 @@ class NormalizedEnds:
         num_lanes = f.times(num_rows, self._layout.num_channels)
         with f.loop(constant(0), num_lanes, lanes) as first:
             here = f.smaller(f.code.sub(num_lanes, first), constant(lanes))
+            block = f.at(self._blocks, f.times(first, STATE_SIZE))
+            self._look_back(first, block)
             with f.loop(constant(0), here) as lane:
                 at = f.add(first, lane)
                 value = f.code.load(f.at(values, at), align=4)
@@ -94,7 +104,7 @@ class NormalizedEnds:
                 f.code.store(value, f.at(self._base, at))
                 is_observed = f.code.uitofp(f.code.load(f.at(observed, at)), FLOAT)
                 f.code.store(is_observed, f.at(self._frame, f.add(lane, lanes)))
-            block = f.at(self._blocks, f.times(first, STATE_SIZE))
+                self._note_observed(at, is_observed)
             f.code.call(self._tile, [block, self._frame, self._features, f.at(self._unit, first)])
             with f.loop(constant(0), here) as lane:
                 target = f.at(self._input, f.times(f.add(first, lane), NUM_FEATURES))
@@ -103,7 +113,7 @@ class NormalizedEnds:
                     f.code.store(f.code.load(source), f.at(target, feature))
         return self._input
 
-    def leave(self, outputs: Value, forecast: Value, num_rows: Value) -> None:
+    def leave(self, outputs: Value, forecast: Value, surprise: Value, num_rows: Value) -> None:  # noqa: ARG002
         """From outputs [rows, padded outputs] to forecast [rows, quantiles, channels].
 
         Quantiles are put in order: running maxima upwards and minima downwards from the median.
@@ -128,8 +138,7 @@ class NormalizedEnds:
                     output, last = f.code.load(f.at(source, place)), f.code.load(level)
                     ordered = f.code.select(f.code.fcmp_ordered(beyond, output, last), output, last)
                     f.code.store(ordered, level)
-                    scaled = f.code.fadd(f.code.fmul(ordered, unit), base)
-                    f.code.store(self._limit(scaled), f.at(target, place), align=4)
+                    f.code.store(published(f, base, unit, ordered), f.at(target, place), align=4)
 
     def scatter(self, chunk: Chunk, row: Value) -> None:
         """Give back the states of a row's lanes."""
@@ -137,27 +146,43 @@ class NormalizedEnds:
         for place, source in self._state_cells(chunk, row):
             f.code.store(f.code.load(source), place)
 
+    def _look_back(self, first: Value, block: Value) -> None:
+        """For who needs what the lanes from `first` on were before, as `block` has them."""
+
+    def _note_observed(self, at: Value, is_observed: Value) -> None:
+        """For who needs to know later whether a lane's value was observed, 1 or 0."""
+
     def _state_cells(self, chunk: Chunk, row: Value) -> Iterator[tuple[Value, Value]]:
         """Of each cell of a row's states: where it is in the arena and in the scratch."""
+        yield from self._cells(chunk, row, self._state, self._blocks, STATE_SIZE)
+
+    def _cells(
+        self, chunk: Chunk, row: Value, states: Value, blocks: Value, size: int
+    ) -> Iterator[tuple[Value, Value]]:
+        """The cells of `size` a lane that the arena has in `states` and the scratch in `blocks`."""
         f, lanes, channels = self._f, self._f.lanes, self._layout.num_channels
         arena_row = f.code.load(f.at(chunk.rows, f.add(chunk.start, row)))
-        of_row = f.at(self._state, f.times(arena_row, channels * STATE_SIZE))
+        of_row = f.at(states, f.times(arena_row, channels * size))
         with f.loop(constant(0), constant(channels)) as channel:
             lane = f.add(f.times(row, channels), channel)
             block, within = f.code.sdiv(lane, constant(lanes)), f.code.srem(lane, constant(lanes))
-            source = f.at(of_row, f.times(channel, STATE_SIZE))
-            target = f.at(self._blocks, f.add(f.times(block, STATE_SIZE * lanes), within))
-            for cell in range(STATE_SIZE):
-                yield f.at(source, cell), f.at(target, cell * lanes)
-
-    def _limit(self, x: Value) -> Value:
-        for limit, beyond in ((_LARGEST_FLOAT, ">"), (-_LARGEST_FLOAT, "<")):
-            bound = ir.Constant(FLOAT, limit)
-            x = self._f.code.select(self._f.code.fcmp_ordered(beyond, x, bound), bound, x)
-        return x
+            source = f.at(of_row, f.times(channel, size))
+            target = f.at(blocks, f.add(f.times(block, size * lanes), within))
+            if size <= _UNROLLED:
+                for cell in range(size):
+                    yield f.at(source, cell), f.at(target, cell * lanes)
+            else:
+                with f.loop(constant(0), constant(size)) as cell:
+                    yield f.at(source, cell), f.at(target, f.times(cell, lanes))
 
 
-Ends = PlainEnds | NormalizedEnds
+def published(f: Function, base: Value, unit: Value, level: Value) -> Value:
+    """A level, in units, as a finite value; one lane or a vector of them."""
+    value = f.code.fadd(f.code.fmul(level, unit), base)
+    for limit, beyond in ((_LARGEST_FLOAT, ">"), (-_LARGEST_FLOAT, "<")):
+        bound = f.everywhere(limit) if value.type == f.vector else ir.Constant(FLOAT, limit)
+        value = f.code.select(f.code.fcmp_ordered(beyond, value, bound), bound, value)
+    return value
 
 
 def write_normalizer_tile(module: ir.Module, layout: Layout, target: Target) -> ir.Function:

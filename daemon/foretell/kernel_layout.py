@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from foretell.arena import pad_units
+from foretell.calibrate import Calibrator, CalibratorSpec
 from foretell.choices import Precision
 from foretell.normalize import NUM_FEATURES, STATE_SIZE
 
@@ -30,6 +31,7 @@ class Layout:
     """Sizes of a model as the kernel sees them. Places and strides are in cells of 4 bytes.
 
     rates: weights of a new observation in the normaliser's fast and slow averages, None without a normaliser.
+    calibration: that of its forecasts, None without; quantiles: their levels.
     """
 
     num_channels: int
@@ -37,10 +39,25 @@ class Layout:
     hidden_size: int
     num_layers: int
     num_outputs: int
-    num_quantiles: int = 1
-    median: int = 0
+    quantiles: tuple[float, ...] = (0.5,)
     rates: tuple[float, float] | None = None
+    calibration: CalibratorSpec | None = None
     precision: Precision = Precision.FLOAT32
+
+    @cached_property
+    def num_quantiles(self) -> int:
+        """Numbers that are forecast of a channel."""
+        return len(self.quantiles)
+
+    @cached_property
+    def median(self) -> int:
+        """Where the median stands among them."""
+        return self.quantiles.index(0.5)
+
+    @cached_property
+    def calibrator(self) -> Calibrator | None:
+        """What corrects the forecasts, with the places of its state."""
+        return None if self.calibration is None else Calibrator(self.calibration, self.quantiles)
 
     @cached_property
     def outputs_are_inputs(self) -> bool:
@@ -122,6 +139,14 @@ class Scratch:
         self.normalizer, self.base, self.unit = (self._take(lanes * size) for size in (STATE_SIZE, 1, 1))
         self.frame, self.features = (self._take(_MOST_LANES * size) for size in (2, NUM_FEATURES))
         self.input = self._take(pad_units(rows * layout.input_size))
+        self.errors = self._take(2)  # of the forecasts and of persistence, summed over a call
+        if layout.calibrator is not None:
+            self.end = pad_units(self.end)
+            self.calibrator = self._take(lanes * layout.calibrator.state_size)
+            self.before, self.observed = self._take(lanes), self._take(lanes)
+            self.totals = self._take(_MOST_LANES * 2)
+            self.said, self.levels = (self._take(_MOST_LANES * layout.num_quantiles) for _ in range(2))
+            self.surprise = self._take(_MOST_LANES)
 
     def _take(self, cells: int) -> int:
         start, self.end = self.end, self.end + cells

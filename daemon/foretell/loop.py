@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from foretell.observe import Observer
     from foretell.sockets import ZmqContext
     from foretell.step import Engine
+    from foretell.stepped import Stepped
     from foretell.stop import StopSignals
 
 CARE_INTERVAL_NS: Final = 250_000_000
@@ -124,13 +125,13 @@ class Loop:
                 accepted = self._admitter.began_anew(accepted, stepped.restarted)
                 self._observer.reset(ResetReason.NON_FINITE, int(np.count_nonzero(stepped.restarted)))
             stepped_ns = clock()
-            self.publisher.publish(self._forecasts(accepted, stepped.forecast), stepped_ns - began_ns)
+            self.publisher.publish(self._forecasts(accepted, stepped), stepped_ns - began_ns)
             started_ns = clock()
             self._observer.published(accepted.timestamp_ns, started_ns - began_ns)
             phases_ns[3] += stepped_ns - admitted_ns
             phases_ns[4] += started_ns - stepped_ns
 
-    def _forecasts(self, accepted: Accepted, forecast: NDArray[np.float32]) -> ForecastBatch:
+    def _forecasts(self, accepted: Accepted, stepped: Stepped) -> ForecastBatch:
         values = accepted.values
         if not self._outputs_are_inputs:
             values = _missing((len(accepted.names), self._num_outputs))
@@ -142,8 +143,8 @@ class Loop:
             flags=accepted.flags,
             count=accepted.count,
             values=values,
-            surprise=_missing(values.shape),
-            forecast=forecast,
+            surprise=_missing(values.shape) if stepped.surprise is None else stepped.surprise,
+            forecast=stepped.forecast,
             quantiles=self._quantiles,
             model=self._fingerprint,
         )

@@ -37,10 +37,12 @@ class Stepper(Protocol):
     """Steps the rows of arenas of one model; knows neither streams nor slots.
 
     num_threads: how many step a large batch. row_ns: what a time step of a row costs in a batch, known once warmed up.
+    errors: of a calibrated model the sums of `calibrate.Calibrated.errors` so far, of the forecasts and of persistence.
     """
 
     num_threads: int
     row_ns: int
+    errors: tuple[float, float]
 
     def advance(
         self,
@@ -49,13 +51,15 @@ class Stepper(Protocol):
         values: NDArray[np.float32],
         observed: NDArray[np.bool_] | None,
         forecast: NDArray[np.float32],
+        surprise: NDArray[np.float32] | None = None,
     ) -> NDArray[np.bool_] | None:
         """Step distinct `rows` i64 [rows] by values float32 [steps, rows, channels], all finite.
 
         observed: bool as `values`, None where all were. What follows each step goes to forecast float32 [steps, rows,
-        quantiles, channels]. All arrays are C-contiguous. Gives the rows, bool [rows], of which an output of the model
-        is not finite, None for none; all of theirs in the arena is as it was, their forecasts have no meaning. The
-        others' guess is the median of their last forecast, or their last values where these are of other channels.
+        quantiles, channels]; how unexpected the values were goes to surprise, float32 as values, which a calibrated
+        model needs and no other. All arrays are C-contiguous. Gives the rows, bool [rows], of which an output of the
+        model is not finite, None for none; all of theirs in the arena is as it was, their forecasts have no meaning.
+        The others' guess is the median of their last forecast, or their last values where these are of other channels.
         """
         ...
 
@@ -92,19 +96,22 @@ def _find_disagreement(model: Model, native: Stepper, plain: Stepper, tolerance:
     rows = rng.permutation(num_rows)
     values = rng.normal(size=(num_steps, num_rows, spec.input_channels)).astype(np.float32)
     arenas = [Arena(model, num_rows) for _ in range(3)]
+    for arena in arenas:
+        arena.restart(rows)
     for state in (*arenas[0].h, *arenas[0].c):
         state[:] = np.tanh(rng.normal(size=state.shape))
     for arena in arenas[1:]:
         arena.state[:] = arenas[0].state
     shape = (num_steps, num_rows, len(spec.quantiles), spec.output_channels)
     together, expected, apart = (np.empty(shape, np.float32) for _ in range(3))
-    native.advance(arenas[0], rows, values, None, together)
-    plain.advance(arenas[1], rows, values, None, expected)
+    surprise = np.empty_like(values)
+    native.advance(arenas[0], rows, values, None, together, surprise)
+    plain.advance(arenas[1], rows, values, None, expected, surprise)
     for start, end in pairwise((0, 1, 4, 17, num_rows)):
         for step in range(num_steps):
             part = np.ascontiguousarray(values[step : step + 1, start:end])
             forecast = np.empty((1, end - start, *shape[2:]), np.float32)
-            native.advance(arenas[2], rows[start:end], part, None, forecast)
+            native.advance(arenas[2], rows[start:end], part, None, forecast, np.empty_like(part))
             apart[step, start:end] = forecast[0]
     scale = float(np.abs(expected[np.isfinite(expected)]).max(initial=1.0))
     if not np.allclose(arenas[0].state, arenas[1].state, rtol=0.0, atol=tolerance):

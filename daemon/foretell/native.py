@@ -16,7 +16,8 @@ from llvmlite import binding as llvm
 from foretell.arena import aligned_zeros
 from foretell.choices import Precision
 from foretell.kernel import STEP, write_step
-from foretell.kernel_layout import Layout, Target
+from foretell.kernel_layout import Layout, Scratch, Target
+from foretell.native_weights import pack_weights
 from foretell.normalize import Normalizer
 
 if TYPE_CHECKING:
@@ -38,10 +39,7 @@ _NUM_TRIALS: Final = 5
 _USUAL_VALUES: Final = 1 << 16
 """Values of a call for whose marks there is room from the start."""
 
-_HALVED: Final = (0, 1, 3)
-"""Gates of a sigmoid, of which the kernel wants half the sum; a power of two changes no bit of a product."""
-
-_ARGUMENTS: Final = [*[ctypes.c_void_p] * 10, *[ctypes.c_int64] * 4]
+_ARGUMENTS: Final = [*[ctypes.c_void_p] * 12, *[ctypes.c_int64] * 4]
 
 
 class NotNativeError(Exception):
@@ -100,9 +98,9 @@ def layout_of(spec: ModelSpec, precision: Precision) -> Layout:
         hidden_size=spec.hidden_size,
         num_layers=spec.num_layers,
         num_outputs=len(spec.quantiles) * spec.output_channels,
-        num_quantiles=len(spec.quantiles),
-        median=spec.median_index,
+        quantiles=spec.quantiles,
         rates=rates,
+        calibration=spec.calibrator,
         precision=precision,
     )
 
@@ -112,11 +110,12 @@ class _Lone:
 
     def __init__(self, layout: Layout, weights_at: int, room_at: int) -> None:
         self.rows, self.bad = np.zeros(1, np.int64), np.zeros(1, np.uint8)
-        self.values, self.forecast = (
-            np.zeros(size, np.float32) for size in (layout.num_channels, layout.num_outputs)
+        self.values, self.forecast, self.surprise = (
+            np.zeros(size, np.float32)
+            for size in (layout.num_channels, layout.num_outputs, layout.num_channels)
         )
         self.observed = np.ones(layout.num_channels, np.uint8)
-        arrays = (self.rows, self.values, self.observed, self.forecast, self.bad)
+        arrays = (self.rows, self.values, self.observed, self.forecast, self.surprise, self.bad)
         self.places = (*(array.ctypes.data for array in arrays), weights_at, room_at)
 
 
@@ -139,6 +138,9 @@ class NativeKernel:
         self._weights = pack_weights(self.layout, target, weights)
         self._scratch = [aligned_zeros(self.layout.scratch_cells) for _ in range(num_threads)]
         self._rooms = [scratch.ctypes.data for scratch in self._scratch]
+        at = Scratch(self.layout).errors
+        self._errors = [scratch[at : at + 2] for scratch in self._scratch]
+        self.errors = 0.0, 0.0
         self._weights_at = self._weights.ctypes.data
         self._reserve(_USUAL_VALUES)
         self._others = ThreadPoolExecutor(num_threads - 1, "step") if num_threads > 1 else None
@@ -151,12 +153,14 @@ class NativeKernel:
         layout, times_ns = self.layout, []
         rows = np.arange(min(layout.chunk_rows, len(arena.state)))
         values = np.zeros((1, rows.size, layout.num_channels), np.float32)
-        forecast = np.empty((1, rows.size, layout.num_outputs), np.float32)
+        forecast, surprise = np.empty((1, rows.size, layout.num_outputs), np.float32), np.empty_like(values)
+        arena.restart(rows)
         for _ in range(_NUM_TRIALS):
             start_ns = time.perf_counter_ns()
-            self.advance(arena, rows, values, None, forecast)
+            self.advance(arena, rows, values, None, forecast, surprise)
             times_ns.append(time.perf_counter_ns() - start_ns)
         arena.restart(rows)
+        self.errors = 0.0, 0.0
         self.row_ns = max(1, min(times_ns) // rows.size)
 
     def advance(
@@ -166,27 +170,31 @@ class NativeKernel:
         values: NDArray[np.float32],
         observed: NDArray[np.bool_] | None,
         forecast: NDArray[np.float32],
+        surprise: NDArray[np.float32] | None = None,
     ) -> NDArray[np.bool_] | None:
         """See `lstm.Stepper`."""
         num_steps, num_rows = values.shape[:2]
         if num_rows == 1 and num_steps == 1 and observed is None:
-            return self._advance_lone(arena, rows, values, forecast)
+            return self._advance_lone(arena, rows, values, forecast, surprise)
         if values.size > self._all.size:
             self._reserve(values.size)
         places = (
             arena.address,
             arena.normalizer_address,
+            arena.calibrator_address,
             arena.guess_address,
             rows.ctypes.data,
             values.ctypes.data,
             self._all_at if observed is None else observed.ctypes.data,
             forecast.ctypes.data,
+            0 if surprise is None else surprise.ctypes.data,
             self._bad_at,
             self._weights_at,
         )
         cost_ns = num_rows * num_steps * self.row_ns
         if cost_ns < _SHORT_NS:
             num_bad: int = self._code.call_alone(*places, self._rooms[0], num_rows, 0, num_rows, num_steps)
+            self._take_errors(1)
         else:
             num_bad = self._split(places, num_rows, num_steps, cost_ns)
         return self._bad[:num_rows].astype(np.bool_) if num_bad else None
@@ -197,16 +205,38 @@ class NativeKernel:
         rows: NDArray[np.int64],
         values: NDArray[np.float32],
         forecast: NDArray[np.float32],
+        surprise: NDArray[np.float32] | None,
     ) -> NDArray[np.bool_] | None:
         """One step of one row, through memory of which the addresses are known: to ask for them costs 1 us each."""
         lone = self._lone
         lone.rows[:] = rows
         lone.values[:] = values.reshape(-1)
         num_bad = self._code.call_alone(
-            arena.address, arena.normalizer_address, arena.guess_address, *lone.places, 1, 0, 1, 1
+            arena.address,
+            arena.normalizer_address,
+            arena.calibrator_address,
+            arena.guess_address,
+            *lone.places,
+            1,
+            0,
+            1,
+            1,
         )
         forecast.reshape(-1)[:] = lone.forecast
+        if surprise is not None:
+            surprise.reshape(-1)[:] = lone.surprise
+            self._take_errors(1)
         return np.ones(1, np.bool_) if num_bad else None
+
+    def _take_errors(self, num_rooms: int) -> None:
+        """Add up what the calls in the first rooms found out about the forecasts before."""
+        if self.layout.calibration is None:
+            return
+        forecast, persistence = self.errors
+        for errors in self._errors[:num_rooms]:
+            more, more_persistence = errors.tolist()
+            forecast, persistence = forecast + more, persistence + more_persistence
+        self.errors = forecast, persistence
 
     def _reserve(self, num_values: int) -> None:
         """Have room for the marks of so many values; that all of them were observed is said by ones."""
@@ -218,6 +248,7 @@ class NativeKernel:
         num_parts = min(len(self._rooms), cost_ns // _SPLIT_NS, num_rows)
         if self._others is None or num_parts < 2:
             alone: int = self._code.call(*places, self._rooms[0], num_rows, 0, num_rows, num_steps)
+            self._take_errors(1)
             return alone
         bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
         calls = [
@@ -228,60 +259,5 @@ class NativeKernel:
         num_bad: int = self._code.call(*calls[0])
         for future in waiting:
             num_bad += future.result()
+        self._take_errors(num_parts)
         return num_bad
-
-
-def pack_weights(
-    layout: Layout, target: Target, weights: Mapping[str, NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """The model's weights in the order that `Layout` says, [weights_cells]."""
-    units, lanes, hidden = layout.units, target.lanes, layout.hidden_size
-    packed = aligned_zeros(layout.weights_cells)
-    for layer in range(layout.num_layers):
-        input_weights = weights[f"lstm.weight_ih_l{layer}"]
-        parts = [
-            _gates_last(input_weights, layout.units if layer else layout.input_size, units),
-            _gates_last(weights[f"lstm.weight_hh_l{layer}"], units, units),
-        ]
-        biases = np.zeros((4, units), np.float32)
-        biases[:, :hidden] = (weights[f"lstm.bias_ih_l{layer}"] + weights[f"lstm.bias_hh_l{layer}"]).reshape(
-            4, -1
-        )
-        for array in (*parts, biases[None]):
-            array[:, _HALVED] *= np.float32(0.5)
-        cells = np.concatenate([_cells(part, layout.precision) for part in parts])
-        by_unit = cells.reshape(len(cells), 4, units // lanes, lanes).transpose(2, 0, 1, 3)
-        _put(packed, layout.weights_at(layer), by_unit)
-        _put(packed, layout.biases_at(layer), biases.reshape(4, units // lanes, lanes).transpose(1, 0, 2))
-    output = np.zeros((units, layout.outputs), np.float32)
-    output[:hidden, : layout.num_outputs] = weights["linear.weight"].T
-    cells = _cells(output[:, None], layout.precision)
-    by_output = cells.reshape(len(cells), layout.outputs // lanes, lanes).transpose(1, 0, 2)
-    _put(packed, layout.output_weights_at, by_output)
-    _put(packed, layout.output_biases_at, weights["linear.bias"])
-    return packed
-
-
-def _gates_last(weights: NDArray[np.float32], num_inputs: int, units: int) -> NDArray[np.float32]:
-    """Weights [4 * hidden, inputs] as [inputs, 4, units], with padding."""
-    gates = weights.reshape(4, -1, weights.shape[1])
-    padded = np.zeros((num_inputs, 4, units), np.float32)
-    padded[: gates.shape[2], :, : gates.shape[1]] = gates.transpose(2, 0, 1)
-    return padded
-
-
-def _cells(weights: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
-    """Weights [inputs, ...] as cells: themselves, or bfloat16 pairs [inputs / 2, ...], the first in the lower half."""
-    if precision is Precision.FLOAT32:
-        return weights
-    if len(weights) % 2:
-        weights = np.concatenate([weights, np.zeros_like(weights[:1])])
-    bits = weights.view(np.uint32).astype(np.uint64)
-    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint32)  # to the nearest, ties to even
-    pairs: NDArray[np.float32] = (rounded[0::2] | rounded[1::2] << 16).view(np.float32)
-    return pairs
-
-
-def _put(packed: NDArray[np.float32], at: int, part: NDArray[np.float32]) -> None:
-    # As integers: bits of two bfloat16 that look like a signalling NaN stay as they are.
-    packed.view(np.uint32)[at : at + part.size] = np.ascontiguousarray(part).reshape(-1).view(np.uint32)

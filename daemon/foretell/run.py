@@ -10,14 +10,17 @@ import contextlib
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import psutil
 import torch
 
 from foretell.admit import Admitter
 from foretell.arena import bytes_per_row, rows_per_stream
+from foretell.calibrate import CalibratorSpec
 from foretell.choices import Device, Precision
 from foretell.device import CPU, choose_device, describe_device, find_state_bytes, why_no_gpu
 from foretell.device_engine import DeviceEngine
@@ -35,7 +38,7 @@ from foretell.sockets import open_context
 from foretell.step import Engine
 
 if TYPE_CHECKING:
-    from foretell.config import Config
+    from foretell.config import Config, ForecastConfig
     from foretell.stop import StopSignals
 
 _THREADED_HIDDEN_SIZE = 128
@@ -71,7 +74,7 @@ def _run(config: Config, stop: StopSignals, observer: Observer) -> None:
         if config.model.device is Device.AUTO:
             reason = "there is a GPU" if device.type == "cuda" else why_no_gpu()
             observer.log.info("device_chosen", device=describe_device(device), reason=reason)
-        model = load_model(config.model.path)
+        model = as_set(load_model(config.model.path), config.forecast)
         check_together(config, model, device)
         num_rows = count_rows(config, model, device)
         engine = open_engine(config, model, num_rows, device)
@@ -117,6 +120,21 @@ def open_engine(config: Config, model: Model, num_rows: int, device: torch.devic
     num_threads = choose_num_threads(config, model)
     torch.set_num_threads(num_threads)
     return Engine(model, num_rows, horizon, precision=config.model.precision, num_threads=num_threads)
+
+
+def as_set(model: Model, config: ForecastConfig) -> Model:
+    """The model with its calibration as the settings have it."""
+    calibrator = model.spec.calibrator
+    if calibrator is None:
+        return model
+    if not config.calibrate:
+        calibrator = None
+    else:
+        calibrator = CalibratorSpec(
+            habit_half_life=config.habit_half_life_frames or calibrator.habit_half_life,
+            trust_half_life=config.trust_half_life_frames or calibrator.trust_half_life,
+        )
+    return replace(model, spec=msgspec.structs.replace(model.spec, calibrator=calibrator))
 
 
 def describe_model(

@@ -7,6 +7,7 @@ everything else is arithmetic lane by lane.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from foretell.arena import Arena
 from foretell.choices import Precision
 from foretell.lstm import choose_stepper
-from foretell.stepped import Stepped, in_frame_order
+from foretell.stepped import Errors, Stepped, in_frame_order
 from foretell.torch_step import MAX_ROWS
 
 if TYPE_CHECKING:
@@ -66,16 +67,20 @@ class Engine:
     def step(self, steps: Steps) -> Stepped:
         """Step the rounds of a batch in order; the forecasts are in the order of the accepted frames."""
         num_steps, num_rows = steps.rows.shape
-        spec = self._spec
+        spec, errors = self._spec, self._stepper.errors
         # The kernel takes addresses: what it reads must lie in one piece.
         rows = np.ascontiguousarray(steps.rows).reshape(-1)
         values = np.ascontiguousarray(steps.values, np.float32).reshape(-1, spec.input_channels)
-        out = np.empty((rows.size, self.horizon, len(spec.quantiles), spec.output_channels), np.float32)
-        in_rounds = out.reshape(num_steps, num_rows, *out.shape[1:])
+        out = _Out(
+            np.empty((rows.size, self.horizon, len(spec.quantiles), spec.output_channels), np.float32),
+            None if spec.calibrator is None else np.empty(values.shape, np.float32),
+        )
+        in_rounds = out.forecast.reshape(num_steps, num_rows, *out.forecast.shape[1:])
         restarted: NDArray[np.bool_] | None = None
         if len(steps.round_ends) == 1 and rows.size <= MAX_ROWS and steps.begins is None:
-            restarted = self._advance(rows, values[None], out[None], has_missing=steps.has_missing)
-            return in_frame_order(steps, in_rounds, restarted)
+            whole = out.part(slice(0, rows.size), (1, rows.size))
+            restarted = self._advance(rows, values[None], whole, has_missing=steps.has_missing)
+            return in_frame_order(steps, in_rounds, restarted, out.surprise, self._errors_since(errors))
         for start, end, num_rounds in self._calls(steps):
             if steps.begins is not None and steps.begins[start:end].any():
                 self.arena.restart(steps.rows[start:end][steps.begins[start:end]].reshape(-1))
@@ -87,13 +92,20 @@ class Engine:
                 anew = self._advance(
                     rows[at : at + by_round[1]],
                     values[part].reshape(*by_round, spec.input_channels),
-                    out[part].reshape(by_round + out.shape[1:]),
+                    out.part(part, by_round),
                     has_missing=steps.has_missing,
                 )
                 if anew is not None:
                     restarted = np.zeros(rows.size, np.bool_) if restarted is None else restarted
                     restarted[part] = anew.reshape(-1)
-        return in_frame_order(steps, in_rounds, restarted)
+        return in_frame_order(steps, in_rounds, restarted, out.surprise, self._errors_since(errors))
+
+    def _errors_since(self, before: tuple[float, float]) -> Errors | None:
+        """How far off the forecasts were that were judged since."""
+        if self._spec.calibrator is None:
+            return None
+        forecast, persistence = self._stepper.errors
+        return Errors(forecast - before[0], persistence - before[1])
 
     def _calls(self, steps: Steps) -> Iterator[tuple[int, int, int]]:
         """Where the steps of each call begin and end, and how many rounds they are.
@@ -121,26 +133,26 @@ class Engine:
         self,
         rows: NDArray[np.int64],
         values: NDArray[np.float32],
-        out: NDArray[np.float32],
+        out: _Out,
         *,
         has_missing: bool,
         is_retry: bool = False,
     ) -> NDArray[np.bool_] | None:
-        """Step distinct `rows` by `values` [steps, rows, channels]; forecasts go to `out` [steps, rows, ...].
+        """Step distinct `rows` by `values` [steps, rows, channels]; what follows goes to `out`, [steps, rows, ...].
 
         Gives bool [steps, rows] where states began anew, None for nowhere. Values can be missing only where there is
         one step.
         """
-        arena = self.arena
+        arena, forecast = self.arena, out.forecast
         entered, observed = values, None
         if has_missing:
             observed = ~np.isnan(values)
             entered = np.where(observed, values, arena.guess[rows])
-        first = out[:, :, 0] if self.horizon == 1 else np.empty(out[:, :, 0].shape, np.float32)
-        bad = self._stepper.advance(arena, rows, entered, observed, first)
+        first = forecast[:, :, 0] if self.horizon == 1 else np.empty(forecast[:, :, 0].shape, np.float32)
+        bad = self._stepper.advance(arena, rows, entered, observed, first, out.surprise)
         if self.horizon > 1:
-            out[:, :, 0] = first
-            self._roll(rows, first, out)
+            forecast[:, :, 0] = first
+            self._roll(rows, first, forecast)
         if bad is None:
             return None
         return self._step_anew(rows, values, out, bad, has_missing=has_missing, is_retry=is_retry)
@@ -152,14 +164,16 @@ class Engine:
         out[:, :, 1:] = np.nan
         for lead in range(1, self.horizon):
             median = np.ascontiguousarray(forecast[:, :, self._median])
-            self._stepper.advance(self._ahead, copies, median, np.zeros(median.shape, np.bool_), forecast)
+            unobserved = np.zeros(median.shape, np.bool_)
+            surprise = None if self._spec.calibrator is None else np.empty_like(median)
+            self._stepper.advance(self._ahead, copies, median, unobserved, forecast, surprise)
             out[:, :, lead, self._median] = forecast[:, :, self._median]
 
     def _step_anew(
         self,
         rows: NDArray[np.int64],
         values: NDArray[np.float32],
-        out: NDArray[np.float32],
+        out: _Out,
         bad: NDArray[np.bool_],
         *,
         has_missing: bool,
@@ -170,22 +184,58 @@ class Engine:
         Nothing of the failed attempt is in the arena. A frame that fails from an empty state too has no forecast. Gives
         bool [steps, rows] where states began anew.
         """
-        rows, part_out = rows[bad], np.empty_like(out[:, bad])
+        rows, part = rows[bad], out.of(bad)
         frames = np.ascontiguousarray(values[:, bad])
         anew = np.zeros(frames.shape[:2], np.bool_)
         if len(frames) > 1:
             for step in range(len(frames)):
                 one = slice(step, step + 1)
-                restarted = self._advance(rows, frames[one], part_out[one], has_missing=has_missing)
+                restarted = self._advance(rows, frames[one], part.steps(one), has_missing=has_missing)
                 anew[step] = False if restarted is None else restarted[0]
         else:
             anew[:] = True
             self.arena.restart(rows)
             if is_retry:
-                part_out[:] = np.nan
+                part.fail()
             else:
-                self._advance(rows, frames, part_out, has_missing=has_missing, is_retry=True)
-        out[:, bad] = part_out
+                self._advance(rows, frames, part, has_missing=has_missing, is_retry=True)
+        out.put(bad, part)
         everywhere = np.zeros(values.shape[:2], np.bool_)
         everywhere[:, bad] = anew
         return everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """What leaves a call: forecast float32 [..., horizon, quantiles, channels], surprise [..., channels] or None."""
+
+    forecast: NDArray[np.float32]
+    surprise: NDArray[np.float32] | None
+
+    def part(self, lanes: slice, shape: tuple[int, int]) -> _Out:
+        """Some of the lanes, as [steps, rows, ...]."""
+        forecast = self.forecast[lanes].reshape(shape + self.forecast.shape[1:])
+        if self.surprise is None:
+            return _Out(forecast, None)
+        return _Out(forecast, self.surprise[lanes].reshape(shape + self.surprise.shape[1:]))
+
+    def steps(self, steps: slice) -> _Out:
+        """Some of the steps."""
+        return _Out(self.forecast[steps], None if self.surprise is None else self.surprise[steps])
+
+    def of(self, rows: NDArray[np.bool_]) -> _Out:
+        """A copy of some rows."""
+        surprise = None if self.surprise is None else np.ascontiguousarray(self.surprise[:, rows])
+        return _Out(np.ascontiguousarray(self.forecast[:, rows]), surprise)
+
+    def put(self, rows: NDArray[np.bool_], part: _Out) -> None:
+        """Take back what `of` gave."""
+        self.forecast[:, rows] = part.forecast
+        if self.surprise is not None and part.surprise is not None:
+            self.surprise[:, rows] = part.surprise
+
+    def fail(self) -> None:
+        """There is nothing to say."""
+        self.forecast[:] = np.nan
+        if self.surprise is not None:
+            self.surprise[:] = np.nan

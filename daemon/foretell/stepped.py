@@ -42,21 +42,38 @@ class Stepped:
     errors: Errors | None = None
 
 
-def in_frame_order(steps: Steps, out: NDArray[np.float32], restarted: NDArray[np.bool_] | None) -> Stepped:
+def in_frame_order(
+    steps: Steps,
+    out: NDArray[np.float32],
+    restarted: NDArray[np.bool_] | None,
+    surprise: NDArray[np.float32] | None = None,
+    errors: Errors | None = None,
+) -> Stepped:
     """From [steps, rows, horizon, quantiles, row's channels] to [frames, horizon, quantiles, channels].
 
-    `restarted` is bool [steps * rows], or None for no restarts.
+    `restarted` is bool [steps * rows], or None for no restarts. surprise: float32 [steps, rows, row's channels].
     """
     is_single = out.shape[1] == 1
     forecast = out[:, 0] if is_single else np.ascontiguousarray(out[..., 0].transpose(0, 2, 3, 1))
+    if surprise is not None:
+        surprise = surprise.reshape(len(out), -1)
     if restarted is not None:
         restarted = np.asarray(restarted.reshape(out.shape[:2]).any(axis=1))
     if steps.frame is None:
-        return Stepped(forecast, restarted)
-    in_order = np.empty((steps.num_frames, *forecast.shape[1:]), np.float32)
+        return Stepped(forecast, restarted, surprise, errors)
     keep = slice(None) if steps.is_fill is None else ~steps.is_fill
-    in_order[steps.frame[keep]] = forecast[keep]
+    frame = steps.frame[keep]
+    forecast = _put(forecast[keep], frame, steps.num_frames)
+    if surprise is not None:
+        surprise = _put(surprise[keep], frame, steps.num_frames)
     if restarted is not None:
         # A fill that restarted its state counts for the frame that it was made for.
         restarted = np.bincount(steps.frame, restarted, steps.num_frames) > 0
-    return Stepped(in_order, restarted)
+    return Stepped(forecast, restarted, surprise, errors)
+
+
+def _put(columns: NDArray[np.float32], at: NDArray[np.int64], num: int) -> NDArray[np.float32]:
+    """Columns [k, ...] at their places among `num`."""
+    in_order = np.empty((num, *columns.shape[1:]), np.float32)
+    in_order[at] = columns
+    return in_order

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from foretell.bands import publish
+from foretell.calibrate import Calibrator
 from foretell.choices import Precision
-from foretell.normalize import Normalizer
+from foretell.normalize import LAST, Normalizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,16 +43,20 @@ _BUCKET_OF: Final[list[int]] = [
     next(bucket for bucket in BUCKETS if bucket >= rows) for rows in range(MAX_ROWS + 1)
 ]
 
-_FLOAT32_MAX: Final = np.finfo(np.float32).max
-
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """What turns outputs into forecasts: base and unit [steps, rows, channels], and the normaliser's next state."""
+    """What turns outputs into forecasts.
 
+    before, base, unit: [steps, rows, channels], the value before and as in `normalize.Advanced`; state: the
+    normaliser's next. observed: as `Stepper.advance` takes it.
+    """
+
+    before: NDArray[np.float32]
     base: NDArray[np.float32]
     unit: NDArray[np.float32]
     state: NDArray[np.float32]
+    observed: NDArray[np.bool_] | None
 
 
 class TorchStepper:
@@ -65,7 +71,11 @@ class TorchStepper:
                 weights.data = weights.bfloat16().float()
             self._weight = self._weight.bfloat16().float()
         self._normalizer = None if self._spec.normalizer is None else Normalizer(self._spec.normalizer)
+        self._calibrator = (
+            None if self._spec.calibrator is None else Calibrator(self._spec.calibrator, self._spec.quantiles)
+        )
         self.num_threads, self.row_ns = torch.get_num_threads(), 0
+        self.errors = 0.0, 0.0
 
     def advance(
         self,
@@ -74,11 +84,18 @@ class TorchStepper:
         values: NDArray[np.float32],
         observed: NDArray[np.bool_] | None,
         forecast: NDArray[np.float32],
+        surprise: NDArray[np.float32] | None = None,
     ) -> NDArray[np.bool_] | None:
         """See `foretell.lstm.Stepper`."""
         x, scale = self._enter(arena, rows, values, observed)
         raw, is_good = self._step(arena, rows, x)
-        forecast[:] = self._denormalize(raw, scale)
+        levels = self._levels(raw, is_ordered=scale is not None)
+        if scale is not None:
+            with np.errstate(invalid="ignore"):  # of rows whose outputs are not finite
+                if surprise is not None and arena.calibrator is not None:
+                    self._calibrate(arena.calibrator, rows, levels, scale, surprise, is_good)
+                levels = publish(scale.base[:, :, None], scale.unit[:, :, None], levels)
+        forecast[:] = levels
         guess = forecast[-1, :, self._spec.median_index] if self._spec.outputs_are_inputs else values[-1]
         arena.guess[rows[is_good]] = guess[is_good]
         if scale is not None and arena.normalizer is not None:
@@ -92,11 +109,13 @@ class TorchStepper:
             rows = np.arange(min(bucket, len(arena.state)))
             values = np.zeros((1, rows.size, spec.input_channels), np.float32)
             forecast = np.empty((1, rows.size, len(spec.quantiles), spec.output_channels), np.float32)
-            self.advance(arena, rows, values, None, forecast)
+            arena.restart(rows)
+            self.advance(arena, rows, values, None, forecast, np.empty_like(values))
             start_ns = time.perf_counter_ns()
-            self.advance(arena, rows, values, None, forecast)
+            self.advance(arena, rows, values, None, forecast, np.empty_like(values))
             self.row_ns = (time.perf_counter_ns() - start_ns) // rows.size  # in the largest bucket, at last
             arena.restart(rows)
+        self.errors = 0.0, 0.0
 
     def _enter(
         self,
@@ -111,14 +130,15 @@ class TorchStepper:
         num_rows = rows.size
         x = np.empty((len(values), num_rows, self._spec.input_size), np.float32)
         state = np.ascontiguousarray(arena.normalizer[rows].reshape(values[0].size, -1).T)
-        base, unit = np.empty_like(values), np.empty_like(values)
+        before, base, unit = (np.empty_like(values) for _ in range(3))
         for step, value in enumerate(values):
             is_observed = None if observed is None else observed[step].reshape(-1)
+            before[step] = state[LAST].reshape(value.shape)
             advanced = self._normalizer.advance(state, value.reshape(-1), is_observed)
             x[step] = _by_row(advanced.features, num_rows)
             base[step], unit[step] = advanced.base.reshape(value.shape), advanced.unit.reshape(value.shape)
             state = advanced.state
-        return x, _Scale(base, unit, state)
+        return x, _Scale(before, base, unit, state, observed)
 
     @torch.inference_mode()
     def _step(
@@ -140,24 +160,46 @@ class TorchStepper:
                 part[good] = layer[:num_rows][is_good]
         return raw, is_good
 
-    def _denormalize(self, raw: NDArray[np.float32], scale: _Scale | None) -> NDArray[np.float32]:
-        """Outputs [steps, rows, quantiles * channels] to forecasts [steps, rows, quantiles, channels].
+    def _levels(self, raw: NDArray[np.float32], *, is_ordered: bool) -> NDArray[np.float32]:
+        """Outputs [steps, rows, quantiles * channels] as [steps, rows, quantiles, channels].
 
         Those of a normalised model are put in order: running maxima upwards and minima downwards from the median.
         """
         levels = raw.reshape(*raw.shape[:2], len(self._spec.quantiles), -1)
-        if scale is None:
+        if not is_ordered:
             return levels
-        levels = np.ascontiguousarray(levels.transpose(2, 0, 1, 3))
-        for above in range(self._spec.median_index + 1, len(levels)):
-            np.maximum(levels[above], levels[above - 1], out=levels[above])
+        levels = levels.copy()
+        for above in range(self._spec.median_index + 1, levels.shape[2]):
+            np.maximum(levels[:, :, above], levels[:, :, above - 1], out=levels[:, :, above])
         for below in range(self._spec.median_index - 1, -1, -1):
-            np.minimum(levels[below], levels[below + 1], out=levels[below])
-        with np.errstate(over="ignore", invalid="ignore"):
-            levels *= scale.unit
-            levels += scale.base
-        np.clip(levels, -_FLOAT32_MAX, _FLOAT32_MAX, out=levels)
-        return levels.transpose(1, 2, 0, 3)
+            np.minimum(levels[:, :, below], levels[:, :, below + 1], out=levels[:, :, below])
+        return levels
+
+    def _calibrate(
+        self,
+        states: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        levels: NDArray[np.float32],
+        scale: _Scale,
+        surprise: NDArray[np.float32],
+        is_good: NDArray[np.bool_],
+    ) -> None:
+        """Correct `levels` in place by what the lanes really did, and move on the good rows' part of `states`."""
+        assert self._calibrator is not None
+        num_steps, num_rows, num_quantiles, num_channels = levels.shape
+        state = np.ascontiguousarray(states[rows].reshape(num_rows * num_channels, -1).T)
+        for step in range(num_steps):
+            said = levels[step].transpose(1, 0, 2).reshape(num_quantiles, -1)
+            values, before, unit = (part[step].reshape(-1) for part in (scale.base, scale.before, scale.unit))
+            observed = None if scale.observed is None else scale.observed[step].reshape(-1)
+            calibrated = self._calibrator.advance(state, values, before, unit, said, observed)
+            state = calibrated.state
+            by_row = calibrated.levels.reshape(num_quantiles, num_rows, num_channels)
+            levels[step] = by_row.transpose(1, 0, 2)
+            surprise[step] = calibrated.surprise.reshape(num_rows, num_channels)
+            forecast, persistence = calibrated.errors.sum(axis=1, dtype=np.float64).tolist()
+            self.errors = self.errors[0] + forecast, self.errors[1] + persistence
+        states[rows[is_good]] = _by_row(state, num_rows)[is_good]
 
 
 def plain_lstm(model: Model) -> torch.nn.LSTM:

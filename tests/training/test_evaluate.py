@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foretell.config import StreamsConfig
+from foretell.config import ForecastConfig, StreamsConfig
 from foretell.errors import ConfigError
 from foretell.model import BUILTIN, load_model
 from foretell.normalize import NormalizerSpec
+from foretell.run import as_set
 from foretell.training.evaluate import Portion, Score, as_series, forecast, score, score_recording
 from foretell.training.examples import make_examples
 from foretell.training.network import Network
@@ -36,8 +37,8 @@ def noisy_cycle(num_rows: int) -> NDArray[np.float64]:
 
 
 def test_forecasts_are_those_of_the_daemon() -> None:
-    """Evaluation forecasts what the engine publishes for the same values, to float32 rounding."""
-    model = load_model(BUILTIN)
+    """Evaluation forecasts what the engine publishes uncalibrated for the same values, to float32 rounding."""
+    model = as_set(load_model(BUILTIN), ForecastConfig(calibrate=False))
     assert model.spec.normalizer is not None
     network = Network(
         model.spec.input_size, model.spec.hidden_size, model.spec.num_layers, model.spec.quantiles
