@@ -18,6 +18,7 @@ from foretell.config import KEYS, Config, LogConfig
 from foretell.log import open_log
 from foretell.observe import ModelFacts, Observer
 from foretell.settings import Key
+from foretell.watched import GAUGES, LABELS
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SETTINGS = ("<!-- settings: made by scripts/configs -->\n", "<!-- end of settings -->\n")
@@ -55,8 +56,9 @@ def render_settings() -> str:
 
 def render_metrics() -> str:
     """A row for every metric of foretell's own, with its labels and their values where the set is closed."""
-    observer = Observer(open_log(LogConfig(), io.StringIO()), capacity=1)
-    observer.model_loaded(ModelFacts(**dict.fromkeys((field.name for field in fields(ModelFacts)), "")))
+    observer = Observer(open_log(LogConfig(), io.StringIO()), capacity=1, watched=["one"])
+    facts = ModelFacts(**dict.fromkeys((field.name for field in fields(ModelFacts)), ""))
+    observer.model_loaded(facts, (0.05, 0.5, 0.95), is_calibrated=True)
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for family in observer.registry.collect():
         if family.name.startswith("foretell_"):
@@ -67,13 +69,15 @@ def render_metrics() -> str:
 
 
 def _labels(family: Metric) -> str:
+    if family.name in GAUGES:  # that have no sample before the first frame
+        return ", ".join(f"`{label}`" for label in LABELS)
     values: dict[str, list[str]] = {}
     for sample in family.samples:
         for label, value in sample.labels.items():
             if value not in values.setdefault(label, []):
                 values[label].append(value)
     values.pop("le", None)
-    if family.type == "info":
+    if family.type == "info" or "level" in values:  # these sets depend on the model
         return ", ".join(f"`{label}`" for label in values)
     return ", ".join(
         f"`{label}`: " + ", ".join(f"`{value}`" for value in known) for label, known in values.items()

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from foretell.admission import Admission
+import numpy as np
+from prometheus_client import generate_latest
+
+from foretell.admission import Accepted, Admission
 from foretell.choices import LogFormat, LogLevel
 from foretell.config import LogConfig
 from foretell.log import open_log
 from foretell.observe import ModelFacts, Observer
+from foretell.rounds import Steps
+from foretell.stepped import Errors, Stepped
 
 MODEL = ModelFacts(
     source="builtin",
@@ -19,12 +25,14 @@ MODEL = ModelFacts(
     channels="independent",
     layers="2",
     hidden_size="64",
-    quantiles="0.05 0.5 0.95",
+    quantiles="0.05,0.5,0.95",
     kernel="native",
     reason="agrees",
     precision="float32",
     device="cpu",
 )
+
+QUANTILES = (0.05, 0.5, 0.95)
 
 
 @dataclass
@@ -66,14 +74,64 @@ class FakeAdmission(Admission):
         return self.num
 
 
+def accepted_of(names: Sequence[bytes], slots: Sequence[int], values: Any) -> Accepted:
+    """Accepted frames, values [frames, channels]; all else is nought."""
+    num_frames = len(names)
+    values = np.array(values, np.float32)
+    return Accepted(
+        names=list(names),
+        slot=np.array(slots, np.int64),
+        frame=np.zeros(num_frames, np.uint64),
+        timestamp_ns=np.zeros(num_frames, np.int64),
+        epoch=np.zeros(num_frames, np.uint32),
+        flags=np.zeros(num_frames, np.uint16),
+        count=np.zeros(num_frames, np.uint64),
+        values=values,
+        steps=Steps(np.zeros((num_frames, 1), np.int64), values, [num_frames], num_frames),
+    )
+
+
+def stepped_of(forecast: Any, surprise: Any = None, errors: Errors | None = None) -> Stepped:
+    """What stepping gave: forecast [frames, quantiles, channels] of the next frame, surprise [frames, channels]."""
+    return Stepped(
+        np.array(forecast, np.float32)[:, None],
+        None,
+        None if surprise is None else np.array(surprise, np.float32),
+        errors,
+    )
+
+
 class Observed:
     """An observer and what it shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Sequence[str] = ()) -> None:
         self.clock = Clock()
         self.utc_clock = Clock(1_700_000_000_000_000_000)
         self.lines = Lines()
-        self.observer = Observer(self.lines.open(), capacity=16, clock=self.clock, utc_clock=self.utc_clock)
+        self.observer = Observer(
+            self.lines.open(),
+            capacity=16,
+            watched=watched,
+            clock=self.clock,
+            utc_clock=self.utc_clock,
+        )
+
+    @classmethod
+    def of_everything(cls) -> Observed:
+        """One that has something to show of every metric: a calibrated model and a watched stream."""
+        observed = cls(watched=["pump"])
+        observed.load_model()
+        stepped = stepped_of([[[0], [1], [2]]], [[0.5]], Errors(1, 2))
+        observed.observer.stepped(accepted_of([b"pump"], [0], [[1]]), stepped, {b"pump": 0})
+        return observed
+
+    def load_model(self, *, is_calibrated: bool = True) -> None:
+        """Tell of `MODEL`."""
+        self.observer.model_loaded(MODEL, QUANTILES, is_calibrated=is_calibrated)
+
+    def scrape(self) -> str:
+        """What Prometheus gets."""
+        return generate_latest(self.observer.registry).decode()
 
     def sample(self, name: str, **labels: str) -> float:
         """One number of a scrape."""

@@ -86,6 +86,16 @@ def test_settings_cannot_change() -> None:
             'metrics.endpoint = "localhost:9797"; allowed: http://HOST:PORT',
         ),
         (
+            ["metrics.streams=pump,valve,pump"],
+            'metrics.streams = ["pump", "valve", "pump"]; allowed: up to 100 names, each once',
+        ),
+        (["metrics.streams="], 'metrics.streams = [""]; allowed: up to 100 names, each once: 1 to 64 bytes'),
+        (
+            ["metrics.streams=" + 33 * "ü"],
+            f'metrics.streams = ["{33 * "ü"}"]; allowed: up to 100 names, each once: 1 to 64 bytes of UTF-8',
+        ),
+        (["metrics.streams=*"], 'metrics.streams = ["*"]; allowed: up to 100 names'),
+        (
             ["input.heartbeat_timeout_ms=10"],
             "input.heartbeat_timeout_ms = 10, with input.heartbeat_interval_ms = 5000",
         ),
@@ -118,6 +128,9 @@ def test_values_that_do_not_go_together_are_told(overrides: list[str], said: str
         ["output.batch=true", "output.format=packed"],
         ["metrics.endpoint="],
         ["metrics.endpoint=http://[::1]:0"],
+        ["metrics.streams=pump-1," + 32 * "ü"],
+        ["metrics.streams=[]"],
+        ["metrics.streams=" + ",".join(map(str, range(100)))],
         ["input.heartbeat_interval_ms=0"],
         ["input.mode=connect", "input.endpoints=tcp://a:1,ipc:///b,tcp://[::1]:2"],
         ["output.endpoint=tcp://*:5556"],
@@ -127,6 +140,11 @@ def test_values_that_do_not_go_together_are_told(overrides: list[str], said: str
 def test_values_that_go_together_pass(overrides: list[str]) -> None:
     """What the rules allow is allowed."""
     load(*overrides)
+
+
+def test_no_more_than_100_streams_are_watched() -> None:
+    """One more is refused where it is read."""
+    assert fault("metrics.streams=" + ",".join(map(str, range(101)))).endswith("or *")
 
 
 def test_settings_load_without_anything_heavy() -> None:

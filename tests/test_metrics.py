@@ -18,6 +18,7 @@ from foretell.metrics import (
     Histogram,
     Info,
     MetricSet,
+    Ratio,
 )
 
 NOT_NEGATIVE = st.integers(0, 2**63 - 1)
@@ -109,11 +110,14 @@ def test_counts_may_exceed_64_bits() -> None:
 def test_what_was_read_does_not_change() -> None:
     """What a scrape read shows that moment, whatever is counted before it is exposed."""
     counter, gauge, histogram, info = Counter("c", ""), Gauge("g", ""), Histogram("h", ""), Info("i", "")
-    read = [metric.read() for metric in (counter, gauge, histogram, info)]
+    ratio = Ratio("r", "")
+    ratio.add([0.0], 1.0, 1.0)
+    read = [metric.read() for metric in (counter, gauge, histogram, info, ratio)]
     counter.add(1)
     gauge.value = 1
     histogram.of().observe(1)
     info.facts = {"a": "b"}
+    ratio.add([1.0], 1.0, 1.0)
     assert [sample.value for expose in read for sample in expose().samples if sample.value] == []
 
 

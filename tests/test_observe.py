@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from foretell.admission import EvictReason
@@ -21,7 +20,10 @@ from foretell.connections import ConnectionChanges, Disconnect
 from foretell.events import LINE_INTERVAL_NS
 from foretell.order import ResetReason
 from foretell.wire import Refusal
-from observing import MODEL, FakeAdmission, Observed
+from observing import FakeAdmission, Observed
+
+OPEN_LABELS = {"level", "stream", "channel"}
+"""What the model and the producers say."""
 
 README = Path(__file__).resolve().parent.parent / "configs" / "README.md"
 
@@ -272,7 +274,7 @@ def test_readiness_follows_the_life_of_the_daemon(observed: Observed) -> None:
     seen = [observer.status()]
     observer.starting()
     seen.append(observer.status())
-    observer.model_loaded(MODEL)
+    observed.load_model()
     seen.append(observer.status())
     observer.ready(["tcp://127.0.0.1:5555"], "tcp://127.0.0.1:5556")
     seen.append(observer.status())
@@ -290,7 +292,7 @@ def test_readiness_follows_the_life_of_the_daemon(observed: Observed) -> None:
 def test_the_status_says_what_is_running(observed: Observed) -> None:
     """Version, model, endpoints, streams and how long it has been up."""
     observer = observed.observer
-    observer.model_loaded(MODEL)
+    observed.load_model()
     observer.ready(["tcp://127.0.0.1:5555", "ipc:///run/frames"], "tcp://127.0.0.1:5556")
     observer.admitted(FakeAdmission(num=1234), 5)
     observed.clock.now_ns += (86_400 + 3661) * 10**9
@@ -306,14 +308,8 @@ def test_the_status_says_what_is_running(observed: Observed) -> None:
 # -- what a scrape exposes
 
 
-def scrape(observed: Observed) -> str:
-    """What Prometheus gets."""
-    return generate_latest(observed.observer.registry).decode()
-
-
-def test_the_table_of_metrics_is_what_a_scrape_exposes(observed: Observed) -> None:
-    """configs/README.md names every metric with its type, its labels and their values, and its meaning."""
-    observed.observer.model_loaded(MODEL)
+def test_the_table_of_metrics_is_what_a_scrape_exposes() -> None:
+    """configs/README.md names every metric with its type, labels, their values if foretell sets them, and meaning."""
     rows = [line for line in README.read_text().splitlines() if line.startswith("| `foretell_")]
     table = {}
     for row in rows:
@@ -321,12 +317,12 @@ def test_the_table_of_metrics_is_what_a_scrape_exposes(observed: Observed) -> No
         words = set(labels.replace(":", ",").replace("`", "").split(", ")) - {""}
         table[name.strip("`")] = (kind, words, meaning)
     exposed = {}
-    for family in text_string_to_metric_families(scrape(observed)):
+    for family in text_string_to_metric_families(Observed.of_everything().scrape()):
         if family.name.startswith("foretell_"):
             pairs = {pair for sample in family.samples for pair in sample.labels.items() if pair[0] != "le"}
             said = {label for label, _ in pairs}
             if not family.name.endswith("_info"):
-                said |= {value for _, value in pairs}
+                said |= {value for label, value in pairs if label not in OPEN_LABELS}
             name = f"{family.name}_total" if family.type == "counter" else family.name
             exposed[name] = (family.type, said, family.documentation)
     assert table == exposed
@@ -336,7 +332,7 @@ def test_the_process_metrics_named_are_those_exposed(observed: Observed) -> None
     """configs/README.md names what is exposed of the process, and nothing else."""
     sentence = README.read_text().partition("Beside these, of the process:")[2].partition(".\n")[0]
     named = {name.strip(" \n`") for name in sentence.split(",")}
-    families = text_string_to_metric_families(scrape(observed))
+    families = text_string_to_metric_families(observed.scrape())
     exposed = {
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in families
@@ -345,13 +341,12 @@ def test_the_process_metrics_named_are_those_exposed(observed: Observed) -> None
     assert named == exposed
 
 
-def test_promtool_finds_nothing_to_object_to(observed: Observed) -> None:
+def test_promtool_finds_nothing_to_object_to() -> None:
     """Names, units, types and help are as Prometheus wants them."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (it comes with Prometheus)")
-    observed.observer.model_loaded(MODEL)
-    text = scrape(observed)
+    text = Observed.of_everything().scrape()
     done = subprocess.run(
         [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )

@@ -9,18 +9,15 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from foretell.config import load_config
 from foretell.errors import ConfigError, EndpointError
-from foretell.observe import ModelFacts, Observer
+from observing import Observed
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNIT = CONFIGS / "systemd" / "foretell.service"
@@ -49,14 +46,13 @@ def run(*command: str | Path) -> None:
 def queries() -> list[str]:
     """Every query of the dashboard, its variables filled in."""
     exprs = [target["expr"] for panel in PANELS for target in panel["targets"]]
-    return [expr.replace("$__rate_interval", "5m").replace("$instance", ".*") for expr in exprs]
+    values = {"$__rate_interval": "5m", "$instance": ".*", "$stream": "pump", "$channel": ".*"}
+    return [re.sub(r"\$\w+", lambda variable: values[variable.group()], expr) for expr in exprs]
 
 
 def rendered_metrics() -> dict[str, set[str]]:
-    """The names of all samples that a daemon exposes after its model is loaded, each with its labels."""
-    observer = Observer(structlog.wrap_logger(structlog.ReturnLogger()), capacity=1)
-    observer.model_loaded(ModelFacts(**{field.name: field.name for field in fields(ModelFacts)}))
-    families = text_string_to_metric_families(generate_latest(observer.registry).decode())
+    """The names of all samples that a daemon can expose, each with its labels."""
+    families = text_string_to_metric_families(Observed.of_everything().scrape())
     return {sample.name: set(sample.labels) for family in families for sample in family.samples}
 
 

@@ -22,7 +22,7 @@ from foretell.errors import EndpointError
 from foretell.http_server import MAX_WAITING, NUM_WORKERS, REQUEST_MAX_BYTES, TIMEOUT_S
 from foretell.log import open_log
 from foretell.serve import Server, Status, serve
-from observing import MODEL, Observed
+from observing import Observed
 
 ANY_PORT = "http://127.0.0.1:0"
 READY = Status(is_ready=True, reason="ready")
@@ -42,7 +42,7 @@ def start(status: Callable[[], Status] = lambda: READY, endpoint: str = ANY_PORT
 def observed() -> Observed:
     """An observer of a daemon that is ready."""
     observed = Observed()
-    observed.observer.model_loaded(MODEL)
+    observed.load_model()
     observed.observer.ready(["tcp://127.0.0.1:5555"], "tcp://127.0.0.1:5556")
     return observed
 

@@ -31,6 +31,10 @@ from foretell.settings import Conflict, Key, build_struct, conflict_error, keys_
 _PACKED_HEADER_BYTES = 96  # of a packed record, before its values
 _FLOAT32_BYTES = 4
 _LEAST_HALF_LIFE = 16.0
+_NAMES_ALLOWED = (
+    "up to 100 names, each once: 1 to 64 bytes of UTF-8 without control characters, "
+    "not beginning with {, FTL1, FTC1 or *"
+)
 
 
 def _range(low: int, high: int, unit: str) -> Meta:
@@ -61,6 +65,7 @@ Endpoints = Annotated[
 Prefixes = Annotated[
     tuple[str, ...], Meta(min_length=1, max_length=1000, extra={"allowed": "1 to 1000 prefixes"})
 ]
+StreamNames = Annotated[tuple[str, ...], Meta(max_length=100, extra={"allowed": _NAMES_ALLOWED})]
 ModelPath = Annotated[
     str, Meta(pattern=r"^[^\x00]+$", extra={"allowed": '"builtin" or the path of a .safetensors file'})
 ]
@@ -179,11 +184,14 @@ class OutputConfig(Struct, frozen=True, kw_only=True):
 
 
 class MetricsConfig(Struct, frozen=True, kw_only=True):
-    """Where metrics and health are served."""
+    """Where metrics and health are served, and of which streams singly."""
 
     endpoint: Annotated[HttpEndpoint, "Where metrics, health and readiness are served."] = (
         "http://127.0.0.1:9797"
     )
+    streams: Annotated[
+        StreamNames, "Streams whose values, forecasts, bands and surprise are metrics; 5,000 series at most."
+    ] = ()
 
 
 class LogConfig(Struct, frozen=True, kw_only=True):
@@ -236,6 +244,8 @@ def _find_conflicts(config: Config) -> Iterator[Conflict]:
         yield Conflict(("output.endpoint", "output.mode"), ZMQ_ALLOWED)
     if config.metrics.endpoint and not is_http_endpoint(config.metrics.endpoint):
         yield Conflict(("metrics.endpoint",), HTTP_ALLOWED)
+    if config.metrics.streams and not _are_names(config.metrics.streams):
+        yield Conflict(("metrics.streams",), _NAMES_ALLOWED)
     if source.heartbeat_timeout_ms < source.heartbeat_interval_ms:
         yield Conflict(
             ("input.heartbeat_timeout_ms", "input.heartbeat_interval_ms"), "a timeout not below the interval"
@@ -257,3 +267,9 @@ def _find_too_short(forecast: ForecastConfig) -> Iterator[Conflict]:
     for name in ("habit_half_life_frames", "trust_half_life_frames"):
         if 0.0 < getattr(forecast, name) < _LEAST_HALF_LIFE:
             yield Conflict((f"forecast.{name}",), f"0, or {_LEAST_HALF_LIFE:g} and more")
+
+
+def _are_names(names: Sequence[str]) -> bool:
+    from foretell.wire import is_valid_name  # with numpy, which only those wait for who name streams
+
+    return len(set(names)) == len(names) and all(is_valid_name(name.encode()) for name in names)

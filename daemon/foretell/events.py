@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from foretell.admission import Admission
+
 R = TypeVar("R", bound=enum.StrEnum)
 
 LINE_INTERVAL_NS: Final = 10_000_000_000
@@ -164,3 +166,17 @@ class EventLog:
 def present(counts: Mapping[R, int]) -> list[tuple[str, int]]:
     """Those reasons that there were, with their numbers."""
     return [(reason.value, num) for reason, num in counts.items() if num] if counts else []
+
+
+def events_of(admission: Admission) -> list[tuple[Event, int, str]]:
+    """What is told of a batch beside its refusals: event, number, reason."""
+    events = []
+    if admission.num_missed:
+        events.append((Event.FRAMES_MISSED, admission.num_missed, ""))
+    if admission.num_epochs:
+        events.append((Event.EPOCHS_BEGUN, admission.num_epochs, ""))
+    if admission.num_imputed:
+        events.append((Event.VALUES_IMPUTED, admission.num_imputed, ""))
+    events += [(Event.STATES_RESET, num, reason) for reason, num in present(admission.resets)]
+    events += [(Event.STREAMS_EVICTED, num, reason) for reason, num in present(admission.evicted)]
+    return events

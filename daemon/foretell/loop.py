@@ -128,6 +128,7 @@ class Loop:
             self.publisher.publish(self._forecasts(accepted, stepped), stepped_ns - began_ns)
             started_ns = clock()
             self._observer.published(accepted.timestamp_ns, started_ns - began_ns)
+            self._observer.stepped(accepted, stepped, self._admitter.table.by_name)
             phases_ns[3] += stepped_ns - admitted_ns
             phases_ns[4] += started_ns - stepped_ns
 

@@ -7,6 +7,7 @@ copies everything under the same one.
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left
 from functools import partial
@@ -38,6 +39,8 @@ DURATION_BOUNDS_NS = (
 
 BATCH_BOUNDS = tuple(1 << power for power in range(17))
 """1 to 65,536 frames, the most that `batch.max_frames` allows."""
+
+_LEAST_WHOLE = 1e-9  # of values or of errors in units of recent change; smaller only if it was long ago
 
 
 class Metric(Protocol):
@@ -97,6 +100,36 @@ class Gauge:
     def read(self) -> Callable[[], Family]:
         """As `Metric.read`."""
         return partial(GaugeMetricFamily, self.name, self._meaning, self.value / self._unit)
+
+
+class Ratio:
+    """Sums over a sum, one for each value of `label`, all of which fade; NaN where next to nothing is left of them."""
+
+    def __init__(self, name: str, meaning: str, label: str = "", values: Sequence[str] = ()) -> None:
+        self.name = name
+        self._meaning = meaning
+        self._label = label
+        self._parts = dict.fromkeys(values if label else ("",), 0.0)
+        self._whole = 0.0
+
+    def add(self, parts: Sequence[float], whole: float, kept: float) -> None:
+        """Keep the share `kept` of what was counted and count more: parts in the order of the label's values."""
+        self._parts = {
+            value: kept * before + part
+            for (value, before), part in zip(self._parts.items(), parts, strict=True)
+        }
+        self._whole = kept * self._whole + whole
+
+    def read(self) -> Callable[[], Family]:
+        """As `Metric.read`."""
+        return partial(self._expose, self._parts, self._whole)
+
+    def _expose(self, parts: Mapping[str, float], whole: float) -> Family:
+        family = GaugeMetricFamily(self.name, self._meaning, labels=[self._label] if self._label else [])
+        for value, part in parts.items():
+            ratio = part / whole if whole > _LEAST_WHOLE else math.nan
+            family.add_metric([value] if self._label else [], ratio)
+        return family
 
 
 class Info:

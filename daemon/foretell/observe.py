@@ -17,9 +17,11 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from foretell import __version__
 from foretell.admission import EvictReason
-from foretell.events import Event, EventLog, present
+from foretell.events import Event, EventLog, events_of, present
 from foretell.instruments import Instruments, Phase
+from foretell.quality import Quality
 from foretell.serve import Status
+from foretell.watched import Watched
 from foretell.wire import Refusal
 
 if TYPE_CHECKING:
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from structlog.typing import FilteringBoundLogger
 
-    from foretell.admission import Admission
+    from foretell.admission import Accepted, Admission
     from foretell.connections import ConnectionChanges
     from foretell.order import ResetReason
+    from foretell.stepped import Stepped
 
 _MAX_AGE_NS = 2**63 - 1
 
@@ -58,7 +61,8 @@ class ModelFacts:
 class Observer:
     """Takes in what happens and shows it: counts, lines, readiness. One thread tells, any may scrape.
 
-    capacity: the most streams at a time. clock: monotonic, utc_clock: UTC epoch; both in ns.
+    capacity: the most streams at a time. watched: names of streams to show singly. clock: monotonic, utc_clock: UTC
+    epoch; both in ns.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Observer:
         log: FilteringBoundLogger,
         *,
         capacity: int,
+        watched: Sequence[str] = (),
         clock: Callable[[], int] = time.monotonic_ns,
         utc_clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -87,6 +92,9 @@ class Observer:
         self._started_ns = clock()
         self._num_received_before = 0  # the turn that is under way
         self._facts: dict[str, str] = {}
+        self._watched_names = watched
+        self._quality: Quality | None = None
+        self._watched: Watched | None = None
         self._readiness = (False, "starting")
 
     # -- the life of the daemon
@@ -96,9 +104,15 @@ class Observer:
         self._readiness = (False, "loading the model")
         self.log.info("starting", **self._metrics.build.facts)
 
-    def model_loaded(self, model: ModelFacts) -> None:
-        """The model is read and warmed up."""
+    def model_loaded(self, model: ModelFacts, quantiles: Sequence[float], *, is_calibrated: bool) -> None:
+        """The model is read and warmed up; its forecasts are of these quantile levels."""
         labels = asdict(model)
+        if is_calibrated:
+            self._quality = Quality(quantiles, self._clock)
+            self.registry.register(self._quality)
+        if self._watched_names:
+            self._watched = Watched(self._watched_names, quantiles, self._metrics.capacity.value)
+            self.registry.register(self._watched)
         with self._lock:
             self._metrics.model.facts = labels
             self._readiness = (False, "opening the sockets")
@@ -167,7 +181,7 @@ class Observer:
         metrics = self._metrics
         num_accepted = admission.num_accepted
         refused = present(admission.refused)
-        events = _events(admission)
+        events = events_of(admission)
         with self._lock:
             if refused:
                 self._refuse(refused)
@@ -203,6 +217,13 @@ class Observer:
             metrics.last_frame.value = now_ns
             self._latency.observe(latency_ns, num_frames)
             self._age.observe_array(age_ns)
+
+    def stepped(self, accepted: Accepted, stepped: Stepped, slots: Mapping[bytes, int]) -> None:
+        """What stepping frames that were accepted gave. slots: of all streams that have one, by name."""
+        if self._quality is not None:
+            self._quality.judge(stepped)
+        if self._watched is not None:
+            self._watched.look(accepted, stepped, slots)
 
     def turned(self, busy_ns: int, phases_ns: Sequence[int]) -> None:
         """A turn of the loop is over, which took `busy_ns`, and so much of it in each `Phase`, in their order."""
@@ -242,20 +263,6 @@ class Observer:
         for reason, num in reasons:
             self._metrics.received.add(num)
             self._events.count(Event.FRAMES_REFUSED, num, reason)
-
-
-def _events(admission: Admission) -> list[tuple[Event, int, str]]:
-    """What is told of a batch beside its refusals: event, number, reason."""
-    events = []
-    if admission.num_missed:
-        events.append((Event.FRAMES_MISSED, admission.num_missed, ""))
-    if admission.num_epochs:
-        events.append((Event.EPOCHS_BEGUN, admission.num_epochs, ""))
-    if admission.num_imputed:
-        events.append((Event.VALUES_IMPUTED, admission.num_imputed, ""))
-    events += [(Event.STATES_RESET, num, reason) for reason, num in present(admission.resets)]
-    events += [(Event.STREAMS_EVICTED, num, reason) for reason, num in present(admission.evicted)]
-    return events
 
 
 def _ages(timestamp_ns: NDArray[np.int64], now_ns: int) -> NDArray[np.int64]:

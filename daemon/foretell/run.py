@@ -53,7 +53,9 @@ def run(config: Config, stop: StopSignals) -> int:
     Raises ConfigError and EndpointError for what keeps it from starting. Any other exception is a fault of our own: it
     is logged with its traceback, and the status is 70.
     """
-    observer = Observer(open_log(config.log, sys.stderr), capacity=config.streams.capacity)
+    observer = Observer(
+        open_log(config.log, sys.stderr), capacity=config.streams.capacity, watched=config.metrics.streams
+    )
     try:
         _run(config, stop, observer)
     except ForetellError:
@@ -81,7 +83,11 @@ def _run(config: Config, stop: StopSignals, observer: Observer) -> None:
         if not stop.is_set:
             engine.warm_up()
             observer.log.info("warmed_up", **engine.timing)
-        observer.model_loaded(describe_model(config, model, engine, device))
+        observer.model_loaded(
+            describe_model(config, model, engine, device),
+            model.spec.quantiles,
+            is_calibrated=model.spec.calibrator is not None,
+        )
         if stop.is_set:
             return
         with open_context() as context:
