@@ -160,6 +160,18 @@ def test_a_panel_shows_what_a_daemon_exposes(panel: dict[str, Any]) -> None:
         assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) - labels == set()
 
 
+def test_variables_of_the_dashboard_are_labels_of_what_a_daemon_exposes() -> None:
+    """What a user can choose from is read from a label that the named metric has."""
+    exposed = rendered_metrics()
+    variables = [variable for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
+    assert {variable["name"] for variable in variables} == {"instance", "stream", "channel"}
+    for variable in variables:
+        (metric,) = metrics_in(variable["definition"])
+        assert variable["definition"].endswith(f", {variable['name']})")
+        assert variable["name"] in exposed[metric] | {"instance"}
+        assert variable["query"]["query"] == variable["definition"]
+
+
 def test_alerts_watch_what_a_daemon_exposes() -> None:
     """Every metric that the alerts name is one that a daemon exposes; their texts name histograms as a whole."""
     exposed = {name.removesuffix(suffix) for name in rendered_metrics() for suffix in ("", "_bucket")}
