@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from foretell.loop import Loop
 from foretell.run import describe_streams
 from foretell.sockets import ZmqContext, ZmqSocket, open_context
 from foretell.step import Engine
+from foretell.stepped import Errors
 from foretell.stop import StopSignals
 from foretell.wire import decode_forecasts, encode_frames
 from observing import Observed
@@ -133,6 +135,24 @@ def test_a_turn_carries_a_frame_to_its_forecast(context: ZmqContext, tmp_path: P
         assert (forecasts.names, forecasts.frame.tolist()) == ([b"pump"], [7])
         assert forecasts.model == MODEL.fingerprint
         assert latency_ns[0] > 0
+
+
+def test_what_stepping_tells_of_the_forecasts_is_shown(
+    context: ZmqContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The surprise and the errors of each batch that is stepped count, once."""
+    with opened(context, tmp_path, StreamsConfig(capacity=4)) as bench:
+        bench.observed.load_model()
+        engine = bench.loop._engine
+        step, surprise = engine.step, np.full((1, 2), 3.0, np.float32)
+        monkeypatch.setattr(
+            engine, "step", lambda steps: replace(step(steps), surprise=surprise, errors=Errors(1.0, 2.0))
+        )
+        for number in range(3):
+            bench.send(b"pump", number)
+            bench.turn()
+        assert bench.observed.sample("foretell_values_judged_total") == 6
+        assert bench.observed.sample("foretell_skill_ratio") == 0.5
 
 
 def test_silent_streams_are_evicted_between_turns(context: ZmqContext, tmp_path: Path) -> None:
