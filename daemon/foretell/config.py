@@ -28,13 +28,13 @@ from foretell.choices import (
 from foretell.endpoints import HTTP_ALLOWED, ZMQ_ALLOWED, is_http_endpoint, is_zmq_endpoint
 from foretell.settings import Conflict, Key, build_struct, conflict_error, keys_of, read_settings
 
-_PACKED_HEADER_BYTES = 96  # of a packed record, before its values
-_FLOAT32_BYTES = 4
-_LEAST_HALF_LIFE = 16.0
 _NAMES_ALLOWED = (
     "up to 100 names, each once: 1 to 64 bytes of UTF-8 without control characters, "
     "not beginning with {, FTL1, FTC1 or *"
 )
+_PACKED_HEADER_BYTES = 96  # of a packed record, before its values
+_FLOAT32_BYTES = 4
+_LEAST_HALF_LIFE = 16.0
 
 
 def _range(low: int, high: int, unit: str) -> Meta:
@@ -233,6 +233,12 @@ def load_config(path: Path | None, overrides: Sequence[str], environ: Mapping[st
     return config
 
 
+def _are_names(names: Sequence[str]) -> bool:
+    from foretell.wire import is_valid_name  # with numpy, which only those wait for who name streams
+
+    return len(set(names)) == len(names) and all(is_valid_name(name.encode()) for name in names)
+
+
 def _find_conflicts(config: Config) -> Iterator[Conflict]:
     source, output = config.input, config.output
     yield from _find_too_short(config.forecast)
@@ -267,9 +273,3 @@ def _find_too_short(forecast: ForecastConfig) -> Iterator[Conflict]:
     for name in ("habit_half_life_frames", "trust_half_life_frames"):
         if 0.0 < getattr(forecast, name) < _LEAST_HALF_LIFE:
             yield Conflict((f"forecast.{name}",), f"0, or {_LEAST_HALF_LIFE:g} and more")
-
-
-def _are_names(names: Sequence[str]) -> bool:
-    from foretell.wire import is_valid_name  # with numpy, which only those wait for who name streams
-
-    return len(set(names)) == len(names) and all(is_valid_name(name.encode()) for name in names)
