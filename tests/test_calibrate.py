@@ -273,3 +273,11 @@ def test_leaves_its_arguments_alone() -> None:
     CALIBRATOR.advance(state, one, one, one, outputs)
     assert (state == copies[0]).all()
     assert (outputs == copies[1]).all()
+
+
+def test_a_value_a_hair_beyond_the_band_is_not_impossible() -> None:
+    """Where the tails have shrunk to nothing, a value just beyond the outermost quantile is somewhat surprising only."""
+    rng = np.random.default_rng(8)
+    values = rng.uniform(-1.0, 1.0, (3000, 40)).astype(np.float32)  # no tails at all
+    surprise = np.stack([one.surprise for one in run(values).calibrated[500:]])
+    assert surprise.max() < 8.0

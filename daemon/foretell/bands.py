@@ -39,7 +39,9 @@ class Side:
 
     at: the model's quantile that each edge is made from. issued: where each stands among the issued. beyond:
     probabilities beyond the median and the model's quantiles. reach: by what the model's distance is multiplied.
-    step_in, step_out: by what an edge's factor is multiplied after a value within, or beyond.
+    step_in, step_out: by what an edge's factor is multiplied after a value within, or beyond. gap: how far the last edge
+    is beyond the one before it at least, as a share of that one's distance: a quarter of what it is in a normal tail.
+    Were they one, a value a hair beyond both would count as impossible.
     """
 
     def __init__(self, at: Sequence[int], probabilities: Sequence[float], last: int) -> None:
@@ -49,6 +51,7 @@ class Side:
         edges = [*probabilities, probabilities[-1] / 2]
         farther = _NORMAL.inv_cdf(edges[-1]) / _NORMAL.inv_cdf(edges[-2])  # if the tail is normal
         self.reach = np.array([1.0] * len(at) + [farther], np.float32)
+        self.gap = np.float32((farther - 1.0) / 4.0)
         # The tails hear of a value beyond them seldom, so they go further each time.
         rates = [min(0.01 / math.sqrt(p), 0.1) for p in edges]
         outwards = [math.exp(rate * (1.0 - p)) for rate, p in zip(rates, edges, strict=True)]
@@ -110,6 +113,9 @@ class Bands:
             order = np.maximum if is_upper else np.minimum
             for inner, outer in pairwise(side.issued):
                 order(issued[outer], issued[inner], out=issued[outer])
+            *_, outermost, last = side.issued
+            farther = issued[outermost] + side.gap * (issued[outermost] - center)
+            order(issued[last], farther, out=issued[last])
             start += len(side.at)
 
     def judge(

@@ -40,8 +40,12 @@ class BandsWriter(Lanes):
                 distance = self._max(distance, self._number(bands.LEAST_WIDTH))
                 reach = code.fmul(code.fmul(self._load(factor_at), scale), distance)
                 edge = code.fadd(center, reach) if is_upper else code.fsub(center, reach)
+                order = self._max if is_upper else self._min
                 if inner is not None:
-                    edge = self._max(edge, inner) if is_upper else self._min(edge, inner)
+                    edge = order(edge, inner)
+                if row == side.issued[-1]:
+                    gap = code.fmul(self._number(side.gap), code.fsub(inner, center))
+                    edge = order(edge, code.fadd(inner, gap))
                 issued[row] = inner = edge
                 factor_at += 1
         for row, edge in issued.items():
