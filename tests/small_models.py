@@ -41,7 +41,11 @@ def joint_spec(inputs: int = 3, outputs: int | None = None, hidden: int = 16, la
 
 
 def independent_spec(
-    hidden: int = 16, layers: int = 2, quantiles: Sequence[float] = (0.05, 0.5, 0.95), warm_up: int = 3
+    hidden: int = 16,
+    layers: int = 2,
+    quantiles: Sequence[float] = (0.05, 0.5, 0.95),
+    warm_up: int = 3,
+    calibrator: CalibratorSpec | None = None,
 ) -> ModelSpec:
     """An independent quantile model with normaliser, as the built-in one is."""
     normalizer = NormalizerSpec()
@@ -54,6 +58,7 @@ def independent_spec(
         num_layers=layers,
         quantiles=tuple(quantiles),
         normalizer=normalizer,
+        calibrator=calibrator,
         warm_up=warm_up,
     )
 

@@ -30,7 +30,7 @@ LEAST_FACTOR: Final = np.float32(2.0**-10)
 LARGEST_FACTOR: Final = np.float32(2.0**10)
 _LARGEST_FLOAT: Final = np.float32(np.finfo(np.float32).max)
 _REFERENCE: Final = 0.05  # the level nearest to this tells how wide the model's band is
-_ROOT_ERROR: Final = 0.6761  # (mean square root)^2 of |x|, x standard normal
+ROOT_ERROR: Final = 0.6761  # (mean square root)^2 of |x|, x standard normal
 _NORMAL: Final = NormalDist()
 
 
@@ -83,7 +83,7 @@ class Bands:
                 min(above, key=lambda k: abs(1.0 - quantiles[k] - _REFERENCE)),
             )
             normal = (_NORMAL.inv_cdf(quantiles[high]) - _NORMAL.inv_cdf(quantiles[low])) / 2.0
-            self.usual = np.float32(_ROOT_ERROR / normal)
+            self.usual = np.float32(ROOT_ERROR / normal)
         self.num_factors = sum(len(side.at) for side in self.sides)
         self.num_issued = self.num_levels + len(self.sides)
 
