@@ -276,7 +276,7 @@ def test_leaves_its_arguments_alone() -> None:
 
 
 def test_a_value_a_hair_beyond_the_band_is_not_impossible() -> None:
-    """Where the tails have shrunk to nothing, a value just beyond the outermost quantile is somewhat surprising only."""
+    """Where the tails have shrunk to nothing, a value just beyond the outermost quantile has no surprise of 12."""
     rng = np.random.default_rng(8)
     values = rng.uniform(-1.0, 1.0, (3000, 40)).astype(np.float32)  # no tails at all
     surprise = np.stack([one.surprise for one in run(values).calibrated[500:]])

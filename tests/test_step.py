@@ -97,6 +97,23 @@ def test_large_batches_equal_alone(spec: str, batch_size: int) -> None:
             assert together[key] == forecast
 
 
+def test_further_leads_get_their_bands_once_they_were_judged() -> None:
+    """Of a calibrated model the quantiles of further leads are NaN at first, and then ascend and hold."""
+    pipeline = Pipeline(MODELS["joint, calibrated"], CONFIG, horizon=3)
+    values = recording(5, 600, 3)
+    frames = [frames_of([b"s"], [t], values[t : t + 1]) for t in range(len(values))]
+    forecasts = np.stack([row for frame in frames for _, _, row in pipeline.feed(frame)])
+    assert np.isnan(forecasts[:30, 1:, [0, 2]]).all()
+    assert np.isfinite(forecasts[:, :, 1]).all()
+    bands = forecasts[300:]
+    assert np.isfinite(bands).all()
+    assert (np.diff(bands, axis=2) >= 0).all()
+    for lead in (1, 2):  # that after frame t of frame t + 1 + lead
+        lower, upper = (bands[: -1 - lead, lead, level] for level in (0, 2))
+        actual = values[301 + lead :]
+        assert 0.6 < np.mean((actual >= lower) & (actual <= upper)) < 0.97
+
+
 def test_a_reused_slot_begins_from_nothing() -> None:
     """A stream in the slot of an evicted one is forecast as in a fresh engine."""
     config = StreamsConfig(capacity=1, max_channels=3, when_full=WhenFull.EVICT)

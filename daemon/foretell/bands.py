@@ -39,9 +39,9 @@ class Side:
 
     at: the model's quantile that each edge is made from. issued: where each stands among the issued. beyond:
     probabilities beyond the median and the model's quantiles. reach: by what the model's distance is multiplied.
-    step_in, step_out: by what an edge's factor is multiplied after a value within, or beyond. gap: how far the last edge
-    is beyond the one before it at least, as a share of that one's distance: a quarter of what it is in a normal tail.
-    Were they one, a value a hair beyond both would count as impossible.
+    step_in, step_out: by what an edge's factor is multiplied after a value within, or beyond. gap: how far the last
+    edge is beyond the one before it at least, as a share of that one's distance: a quarter of what it is in a normal
+    tail. Were they one, a value a hair beyond both would count as impossible.
     """
 
     def __init__(self, at: Sequence[int], probabilities: Sequence[float], last: int) -> None:

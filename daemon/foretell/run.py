@@ -26,6 +26,7 @@ from foretell.device import CPU, choose_device, describe_device, find_state_byte
 from foretell.device_engine import DeviceEngine
 from foretell.device_step import device_bytes_per_row
 from foretell.errors import ConfigError, ForetellError
+from foretell.lead_arena import lead_bytes_per_row
 from foretell.log import open_log
 from foretell.loop import Loop
 from foretell.model import Channels, Model, load_model
@@ -181,6 +182,7 @@ def count_rows(config: Config, model: Model, device: torch.device = CPU) -> int:
         limit = min(streams.max_state_bytes or free, free)
     else:
         limit, a_row = streams.max_state_bytes or find_memory_bytes() // 2, bytes_per_row(model)
+    a_row += lead_bytes_per_row(model.spec, config.forecast.horizon)
     wanted = streams.capacity * rows_per_stream(model, streams.max_channels)
     affordable = limit // a_row
     if affordable < 1:

@@ -14,6 +14,7 @@ import numpy as np
 
 from foretell.arena import Arena
 from foretell.choices import Precision
+from foretell.lead_arena import LeadArena
 from foretell.lstm import choose_stepper
 from foretell.stepped import Errors, Stepped, in_frame_order
 from foretell.torch_step import MAX_ROWS
@@ -32,8 +33,9 @@ class Engine:
     """Advances the states in its arena by frames.
 
     `num_rows` rows are reserved for good. `horizon` leads are forecast after every frame: the first by the model's own
-    step, the others by rolling a copy of the state on the median, the state itself untouched. Public attributes beside
-    `horizon` and `arena`: `kernel`, which code steps the LSTM, and `reason`, the words why.
+    step, the others by rolling a copy of the state on the median, the state itself untouched; of a calibrated model
+    these are calibrated too. Public attributes beside `horizon` and `arena`: `kernel`, which code steps the LSTM, and
+    `reason`, the words why.
     """
 
     def __init__(
@@ -54,6 +56,9 @@ class Engine:
         self._ahead = Arena(
             model, MAX_ROWS if horizon > 1 else 1
         )  # copies of states, rolled beyond the first lead
+        self._leads: LeadArena | None = None
+        if horizon > 1 and spec.calibrator is not None:
+            self._leads = LeadArena(spec, num_rows, horizon)
 
     def warm_up(self) -> None:
         """Do what takes longer the first time, so that the first frames do not wait; the arena must be empty."""
@@ -83,7 +88,7 @@ class Engine:
             return in_frame_order(steps, in_rounds, restarted, out.surprise, self._errors_since(errors))
         for start, end, num_rounds in self._calls(steps):
             if steps.begins is not None and steps.begins[start:end].any():
-                self.arena.restart(steps.rows[start:end][steps.begins[start:end]].reshape(-1))
+                self._restart(steps.rows[start:end][steps.begins[start:end]].reshape(-1))
             first, last = start * num_rows, end * num_rows
             width = min((last - first) // num_rounds, MAX_ROWS)
             for at in range(first, last, width * num_rounds):
@@ -99,6 +104,11 @@ class Engine:
                     restarted = np.zeros(rows.size, np.bool_) if restarted is None else restarted
                     restarted[part] = anew.reshape(-1)
         return in_frame_order(steps, in_rounds, restarted, out.surprise, self._errors_since(errors))
+
+    def _restart(self, rows: NDArray[np.int64]) -> None:
+        self.arena.restart(rows)
+        if self._leads is not None:
+            self._leads.restart(rows)
 
     def _errors_since(self, before: tuple[float, float]) -> Errors | None:
         """How far off the forecasts were that were judged since."""
@@ -153,6 +163,11 @@ class Engine:
         if self.horizon > 1:
             forecast[:, :, 0] = first
             self._roll(rows, first, forecast)
+            if self._leads is not None:
+                good = slice(None) if bad is None else ~bad
+                paths = forecast[0, good, 1:, self._median]
+                was_observed = None if observed is None else observed[0, good]
+                forecast[0, good, 1:] = self._leads.advance(rows[good], entered[0, good], paths, was_observed)
         if bad is None:
             return None
         return self._step_anew(rows, values, out, bad, has_missing=has_missing, is_retry=is_retry)
@@ -194,7 +209,7 @@ class Engine:
                 anew[step] = False if restarted is None else restarted[0]
         else:
             anew[:] = True
-            self.arena.restart(rows)
+            self._restart(rows)
             if is_retry:
                 part.fail()
             else:

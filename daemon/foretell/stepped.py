@@ -29,7 +29,7 @@ class Stepped:
     """What stepping `n` frames gave.
 
     forecast: float32 [n, horizon, quantiles, channels], what was predicted after each frame. Of leads beyond the
-    first only the median is given, the other quantiles are NaN.
+    first the quantiles other than the median are NaN until they are calibrated on their own errors.
     restarted: bool [n] where a state was not finite, so that it began anew with that frame; None where none was. If
     the frame alone cannot be stepped either, its forecast is NaN.
     surprise: float32 [n, channels], how unexpected the frame was, NaN where that cannot be said; None of a model whose
