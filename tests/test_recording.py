@@ -119,3 +119,9 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"time,a\n1,\xff\xfe\n")
     with pytest.raises(RecordingError, match="UTF-8"):
         read_recording(path)
+
+
+def test_unknown_extensions_are_refused(tmp_path: Path) -> None:
+    """A file of another kind is refused with the extensions that are allowed."""
+    with pytest.raises(RecordingError, match=r"'\.xlsx' is unknown; allowed: \.csv, \.txt, \.parquet, \.pq"):
+        read_recording(tmp_path / "pump.xlsx")
