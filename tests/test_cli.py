@@ -14,7 +14,7 @@ import foretell
 from foretell import cli
 from foretell.errors import EndpointError, RecordingError
 
-_COMMANDS = ["run", "check-config", "demo", "watch", "replay", "convert"]
+_COMMANDS = ["run", "check-config", "demo", "watch", "replay", "train", "evaluate", "convert"]
 
 
 def _foretell(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -123,6 +123,14 @@ def test_run_refuses_bad_settings_before_anything_else() -> None:
         ["demo", "--speed", "2"],
         ["watch", "--channel", "-1"],
         ["convert", "a.pt"],
+        ["train", "a.csv"],
+        ["train", "-o", "m.safetensors"],
+        ["train", "a.csv", "--example", "sine", "-o", "m.safetensors"],
+        ["train", "a.csv", "--validation", "1", "-o", "m.safetensors"],
+        ["train", "a.csv", "--layers", "0", "-o", "m.safetensors"],
+        ["evaluate"],
+        ["evaluate", "a.csv", "--horizon", "0"],
+        ["evaluate", "a.csv", "--first", "0"],
     ],
     ids=" ".join,
 )

@@ -7,15 +7,15 @@ Exit status: 0; 2 for a command line that cannot be understood; the `exit_code` 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from foretell import __version__
+from foretell.arguments import Commands, add_command, index, positive
+from foretell.cli_models import add_convert, add_evaluate, add_train
 from foretell.errors import ForetellError
 
 _FAULT_OF_OUR_OWN = 70
@@ -59,21 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_watch(commands)
     _add_replay(commands)
-    _add_convert(commands)
+    add_train(commands)
+    add_evaluate(commands)
+    add_convert(commands)
     return parser
-
-
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
-
-
-def _add(commands: _Commands, name: str, help_text: str, *examples: str) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=help_text,
-        description=f"{help_text[0].upper()}{help_text[1:]}.",
-        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
@@ -91,8 +80,8 @@ def _add_svg(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="at the end, write the view as a picture")
 
 
-def _add_run(commands: _Commands) -> None:
-    parser = _add(
+def _add_run(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "run",
         "run the daemon",
@@ -118,8 +107,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return run(config, stop)
 
 
-def _add_check_config(commands: _Commands) -> None:
-    parser = _add(
+def _add_check_config(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "check-config",
         "check settings as `run` would read them: exit 0, or 78 and one line saying what is wrong",
@@ -141,8 +130,8 @@ def _check_config(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_demo(commands: _Commands) -> None:
-    parser = _add(
+def _add_demo(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "demo",
         "forecast this machine's own sensors, or recordings, and show it live",
@@ -151,10 +140,14 @@ def _add_demo(commands: _Commands) -> None:
         "foretell demo --csv pump.csv valve.csv --rate 200",
     )
     parser.add_argument(
-        "--seconds", type=_positive, metavar="N", help="end after so long; without it at Ctrl-C"
+        "--seconds", type=positive, metavar="N", help="end after so long; without it at Ctrl-C"
     )
     parser.add_argument(
-        "--csv", type=Path, nargs="+", metavar="FILE", help="recordings to forecast, a stream a file"
+        "--csv",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="recordings to forecast (CSV or Parquet), a stream a file",
     )
     _add_pace(parser, f"{_SENSOR_RATE:g} for sensors, {_RECORDING_RATE:g} for recordings")
     _add_svg(parser)
@@ -179,8 +172,8 @@ def _demo(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
     return demo_recordings(arguments.csv, pace, **ending)
 
 
-def _add_watch(commands: _Commands) -> None:
-    parser = _add(
+def _add_watch(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "watch",
         "show any daemon's forecasts live, from its output alone; plain lines where there is no terminal",
@@ -190,11 +183,9 @@ def _add_watch(commands: _Commands) -> None:
     )
     parser.add_argument("--endpoint", default=_OUTPUT, help="where the daemon publishes (%(default)s)")
     parser.add_argument("--stream", metavar="NAME", help="follow this stream only")
+    parser.add_argument("--channel", type=index, default=0, metavar="N", help="channel to plot (%(default)s)")
     parser.add_argument(
-        "--channel", type=_channel, default=0, metavar="N", help="channel to plot (%(default)s)"
-    )
-    parser.add_argument(
-        "--seconds", type=_positive, metavar="N", help="end after so long; without it at Ctrl-C"
+        "--seconds", type=positive, metavar="N", help="end after so long; without it at Ctrl-C"
     )
     _add_svg(parser)
     parser.set_defaults(command=_watch)
@@ -212,17 +203,21 @@ def _watch(arguments: argparse.Namespace) -> int:
     )
 
 
-def _add_replay(commands: _Commands) -> None:
-    parser = _add(
+def _add_replay(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "replay",
-        "send recordings (CSV with a header and a time column) to a daemon, a stream a file",
+        "send recordings (CSV or Parquet with a time column) to a daemon, a stream a file",
         "foretell replay pump.csv",
         "foretell replay pump.csv valve.csv --to tcp://10.0.0.7:5555 --rate 100",
         "foretell replay plant.csv --by-column --speed 60",
     )
     parser.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE", help="CSV; every numeric column is a channel"
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="CSV or Parquet; every numeric column is a channel",
     )
     parser.add_argument(
         "--to", default=_INPUT, metavar="ENDPOINT", help="where the daemon listens (%(default)s)"
@@ -248,46 +243,5 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _add_pace(parser: argparse.ArgumentParser, default: str) -> None:
     pace = parser.add_mutually_exclusive_group()
     rate_help = f"frames a second of each stream ({default}); inf: as fast as they can be sent"
-    pace.add_argument("--rate", type=_positive, metavar="X", help=rate_help)
-    pace.add_argument("--speed", type=_positive, metavar="X", help="the recorded spacing divided by X")
-
-
-def _add_convert(commands: _Commands) -> None:
-    parser = _add(
-        commands,
-        "convert",
-        "make a model file from the state dict of a torch.nn.LSTM named `lstm` and a torch.nn.Linear named `linear`",
-        "foretell convert model.pt -o model.safetensors",
-    )
-    parser.add_argument(
-        "state_dict", type=Path, metavar="STATE_DICT.pt", help="what torch.save(model.state_dict()) wrote"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="MODEL.safetensors", help="file to write"
-    )
-    parser.set_defaults(command=_convert)
-
-
-def _convert(arguments: argparse.Namespace) -> int:
-    from foretell.convert import convert
-
-    spec = convert(arguments.state_dict, arguments.output)
-    print(
-        f"{arguments.output}: a joint point model of {spec.input_channels} channels in and {spec.output_channels} out, "
-        f"{spec.num_layers} layers of {spec.hidden_size}"
-    )
-    return 0
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if math.isnan(number) or number <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a number above 0")
-    return number
-
-
-def _channel(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: 0 and up")
-    return number
+    pace.add_argument("--rate", type=positive, metavar="X", help=rate_help)
+    pace.add_argument("--speed", type=positive, metavar="X", help="the recorded spacing divided by X")
