@@ -17,6 +17,7 @@ Mask = NDArray[np.bool_]
 MOST_LAGS: Final = 48
 ROWS_A_LAG: Final = 4  # a coefficient is fitted to so many rows at least
 LEAST_CORRELATION: Final = 0.2  # with less at its best lag, a series has no season
+NEARLY: Final = 0.98  # of the highest correlation: as high as any
 
 
 def carried_forward(values: NDArray[np.float32]) -> Floats:
@@ -61,11 +62,13 @@ def find_period(values: Floats) -> int | None:
     is_rising = np.flatnonzero(np.diff(correlation) > 0.0)
     if not is_rising.size:
         return None
-    lag = int(is_rising[0]) + int(correlation[is_rising[0] :].argmax())
-    if lag < 2 or correlation[lag] < LEAST_CORRELATION:
+    risen = correlation[is_rising[0] :]
+    if risen.max() < LEAST_CORRELATION:
         return None
-    # The top is flat where cycles are long: of the lags beside it, the one that forecasts best.
-    beside = range(max(2, lag - lag // 16 - 1), min(lag + lag // 16 + 2, size // 2 + 1))
+    # Two seasons are about as alike as one: the first of the tops that are as high as any.
+    lag = int(is_rising[0]) + int((risen >= NEARLY * risen.max()).argmax())
+    # A top is flat where cycles are long: of the lags beside it, the one that forecasts best.
+    beside = range(max(2, lag - lag // 8 - 1), min(lag + lag // 8 + 2, size // 2 + 1))
     return min(beside, key=lambda period: float(np.square(values[period:] - values[:-period]).mean()))
 
 

@@ -17,6 +17,7 @@ from foretell.training.wish import Wish
 PERIOD: Final = 50  # frames
 NUM_ROWS: Final = 2000
 INTERVAL_S: Final = 0.1
+NUM_EPOCHS: Final = 60
 
 
 def train_on_sine(output: Path, seed: int, console: Console) -> tuple[ModelSpec, Path]:

@@ -102,6 +102,7 @@ def _track(examples: Examples, num_fitted: int) -> Track:
     deviation = np.sqrt((np.square(fitted - mean) * known).sum(axis=0) / num_known)
     scale = np.where(deviation > 0.0, 1.0 / np.maximum(deviation, 1e-300), 0.0)
     cost = (examples.unit.astype(np.float64) * scale * examples.is_known).astype(np.float32)
+    cost[0] = 0.0  # a first frame has no unit yet
     num_frames = len(examples.base)
     return Track(
         examples.features.reshape(num_frames, -1), examples.target, examples.weight, cost, num_fitted
