@@ -11,7 +11,7 @@ from foretell.evaluation.served import Series, serve
 from foretell.model import Model
 from made_recordings import noisy_cycle, recording_of
 from pipeline import Pipeline, frames_of
-from small_models import independent_spec, joint_spec, model_of, normalized_joint_spec
+from small_models import calibrated, independent_spec, joint_spec, model_of, normalized_joint_spec
 
 
 def _with_holes(
@@ -28,7 +28,13 @@ def _bytes(series: list[Series]) -> list[tuple[str, bytes, bytes, bytes]]:
 
 @pytest.mark.parametrize("horizon", [1, 3])
 @pytest.mark.parametrize(
-    "model", [model_of(independent_spec()), model_of(normalized_joint_spec(2))], ids=["independent", "joint"]
+    "model",
+    [
+        model_of(independent_spec()),
+        model_of(normalized_joint_spec(2)),
+        model_of(calibrated(independent_spec())),
+    ],
+    ids=["independent", "joint", "calibrated"],
 )
 def test_forecasts_are_the_bytes_of_the_daemon(model: Model, horizon: int) -> None:
     """Every forecast is that of admission and engine for the same frames, missing values included."""
