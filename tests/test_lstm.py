@@ -52,7 +52,6 @@ def stepper_of(model: Model, kernel: Kernel) -> Stepper:
 def random_arena(model: Model, num_rows: int) -> Arena:
     """States that are not zero."""
     arena, rng = Arena(model, num_rows), np.random.default_rng(num_rows)
-    arena.restart(np.arange(num_rows))
     for part in (*arena.h, *arena.c):
         part[:] = np.tanh(rng.normal(size=part.shape))
     return arena
@@ -175,7 +174,6 @@ def test_the_kernel_calibrates_as_numpy_does(spec: ModelSpec, data: st.DataObjec
     rows, arenas = np.arange(num_rows)[::-1].copy(), [Arena(model, num_rows) for _ in range(2)]
     told, errors = [], []
     for stepper, arena in zip((native, plain), arenas, strict=True):
-        arena.restart(rows)
         forecast = np.empty((*shape[:2], len(spec.quantiles), shape[2]), np.float32)
         surprise = np.empty(shape, np.float32)
         before = np.array(stepper.errors)

@@ -46,34 +46,29 @@ class Arena:
         self.normalizer: NDArray[np.float32] | None = None
         self.calibrator: NDArray[np.float32] | None = None
         self.normalizer_address = self.calibrator_address = 0
-        # What each part is for a row that has seen nothing.
-        self._parts: list[tuple[NDArray[np.float32], NDArray[np.float32] | float]] = [
-            (self.state, 0.0),
-            (self.guess, 0.0),
-        ]
+        self._parts = [self.state, self.guess]
         if spec.normalizer is not None:
-            initial = Normalizer(spec.normalizer).initial_state(spec.input_channels)
-            self.normalizer, self.normalizer_address = self._reserve(initial, num_rows)
+            size = Normalizer(spec.normalizer).state_size
+            self.normalizer, self.normalizer_address = self._reserve(num_rows, spec.input_channels * size)
         if spec.calibrator is not None:
-            initial = Calibrator(spec.calibrator, spec.quantiles).initial_state(spec.input_channels)
-            self.calibrator, self.calibrator_address = self._reserve(initial, num_rows)
+            size = Calibrator(spec.calibrator, spec.quantiles).state_size
+            self.calibrator, self.calibrator_address = self._reserve(num_rows, spec.input_channels * size)
 
     def copy(self, other: Arena, rows: NDArray[np.int64]) -> None:
         """Make the first rows what `rows` of another arena of the model are, but for their guess."""
-        for (part, _), (others, _) in zip(self._parts, other._parts, strict=True):
+        for part, others in zip(self._parts, other._parts, strict=True):
             if part is not self.guess:
                 part[: rows.size] = others[rows]
 
     def restart(self, rows: NDArray[np.int64]) -> None:
-        """Let the states of `rows` begin anew."""
-        for part, initial in self._parts:
-            part[rows] = initial
+        """Let the states of `rows` begin anew: zeros are a row that has seen nothing, in every part."""
+        for part in self._parts:
+            part[rows] = 0.0
 
-    def _reserve(self, initial: NDArray[np.float32], num_rows: int) -> tuple[NDArray[np.float32], int]:
-        """Room for a part of every row that begins as `initial` [size, channels]; and where it lies."""
-        of_row = np.ascontiguousarray(initial.T).reshape(-1)
-        part = np.zeros((num_rows, of_row.size), np.float32)
-        self._parts.append((part, of_row))
+    def _reserve(self, num_rows: int, size: int) -> tuple[NDArray[np.float32], int]:
+        """Room for a part of every row; and where it lies."""
+        part = np.zeros((num_rows, size), np.float32)
+        self._parts.append(part)
         return part, part.ctypes.data
 
 

@@ -84,6 +84,7 @@ class Calibrator:
         )
         self.gate_delay = np.float32(1.0) - self.habit_rate / self.trust_rate
         self.bands = Bands(quantiles)
+        self.first_spread = np.sqrt(self.bands.usual)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -108,13 +109,8 @@ class Calibrator:
         self.state_size = end
 
     def initial_state(self, num_lanes: int) -> Floats:
-        """The state [S, n] of lanes that have seen nothing."""
-        state = np.zeros((self.state_size, num_lanes), np.float32)
-        state[self.rows["lattice"]] = lattice.initial_state(num_lanes)
-        state[self.rows["width"]] = 1.0
-        state[self.rows["factors"]] = 1.0
-        state[self.rows["spread"]] = np.sqrt(self.bands.usual)
-        return state
+        """The state [S, n] of lanes that have seen nothing: zeros, as memory is that was never touched."""
+        return np.zeros((self.state_size, num_lanes), np.float32)
 
     def advance(
         self,
@@ -144,6 +140,15 @@ class Calibrator:
         new = {name: new_state[rows] for name, rows in self.rows.items()}
         old_unit = old["unit"][0]
         was_forecast = old_unit > 0.0
+        # What is not 0 to begin with.
+        width, spread, factors = (
+            np.where(was_forecast, part, first)
+            for part, first in (
+                (old["width"][0], np.float32(1.0)),
+                (old["spread"][0], self.first_spread),
+                (old["factors"], np.float32(1.0)),
+            )
+        )
         is_known = old["weight"][0] > 0.0  # the last forecast had a scale to be judged in
         divisor = np.maximum(old_unit, SMALLEST)
         change = _limit(_limit(values - base, LARGEST) / divisor, LARGEST_CHANGE)
@@ -160,7 +165,7 @@ class Calibrator:
             values,
             publish(base, old_unit, old["issued"]),
             observed * is_known,
-            old["factors"],
+            factors,
             new["factors"],
         )
 
@@ -168,8 +173,7 @@ class Calibrator:
         weight = np.add(old["weight"][0], rate * (np.float32(1.0) - old["weight"][0]), out=new["weight"][0])
         share: Floats = rate / np.maximum(weight, self.trust_rate)
         miss = np.abs(change - middle)
-        spread = old["spread"][0]
-        root = np.minimum(np.sqrt(miss / old["width"][0]), BIG_ERROR * spread)
+        root = np.minimum(np.sqrt(miss / width), BIG_ERROR * spread)
         spread = spread + np.minimum(share, FASTEST) * is_known * (root - spread)
         np.maximum(spread, LEAST_SPREAD, out=new["spread"][0])
 

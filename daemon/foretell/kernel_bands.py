@@ -60,7 +60,7 @@ class BandsWriter(Lanes):
         width = self._f.code.fmul(self._number(0.5), self._f.code.fsub(outputs[high], outputs[low]))
         return self._max(width, self._number(bands.LEAST_WIDTH))
 
-    def _judge(self, value: Value, base: Value, unit: Value, counts: Value) -> Value:
+    def _judge(self, value: Value, base: Value, unit: Value, counts: Value, was_forecast: Value) -> Value:
         """Moves the factors on; gives the surprise."""
         if not self._bands.sides:
             return self._number(float("nan"))
@@ -78,7 +78,7 @@ class BandsWriter(Lanes):
             for k, edge in enumerate(edges[1:]):
                 is_beyond = self._above(value, edge) if is_upper else self._above(edge, value)
                 step = code.select(is_beyond, self._number(side.step_out[k]), self._number(side.step_in[k]))
-                factor = self._load(factor_at)
+                factor = code.select(was_forecast, self._load(factor_at), self._one)
                 moved = code.select(counts, code.fmul(factor, step), factor)
                 moved = self._max(moved, self._number(bands.LEAST_FACTOR))
                 self._store(self._min(moved, self._number(bands.LARGEST_FACTOR)), factor_at)

@@ -45,7 +45,7 @@ class _CalibratorTile(BandsWriter):
         state, *self._frame, self._outputs_at, self._levels_at, self._surprise_at, self._errors_at = f.args
         super().__init__(f, calibrator, state)
         self._habit_rate, self._trust_rate = calibrator.habit_rate, calibrator.trust_rate
-        self._gate_delay = calibrator.gate_delay
+        self._gate_delay, self._first_spread = calibrator.gate_delay, calibrator.first_spread
 
     def write(self) -> None:
         f, code, rows = self._f, self._f.code, self._rows
@@ -54,6 +54,8 @@ class _CalibratorTile(BandsWriter):
             self._load(rows[name].start) for name in ("unit", "weight", "median", "width", "spread")
         )
         was_forecast = self._above(old_unit, self._zero)
+        width = code.select(was_forecast, width, self._one)
+        spread = code.select(was_forecast, spread, self._number(self._first_spread))
         is_known = self._above(old_weight, self._zero)
         known = code.select(is_known, self._one, self._zero)
         divisor = self._max(old_unit, self._number(SMALLEST))
@@ -68,7 +70,7 @@ class _CalibratorTile(BandsWriter):
 
         middle = self._load(rows["issued"].start + self._bands.median)
         counts = self._above(code.fmul(observed, known), self._zero)
-        judged = self._judge(value, base, old_unit, counts)
+        judged = self._judge(value, base, old_unit, counts, was_forecast)
         has_surprise = code.and_(self._above(observed, self._zero), is_known)
         f.store(code.select(has_surprise, judged, self._number(float("nan"))), self._surprise_at)
 

@@ -96,8 +96,6 @@ def _find_disagreement(model: Model, native: Stepper, plain: Stepper, tolerance:
     rows = rng.permutation(num_rows)
     values = rng.normal(size=(num_steps, num_rows, spec.input_channels)).astype(np.float32)
     arenas = [Arena(model, num_rows) for _ in range(3)]
-    for arena in arenas:
-        arena.restart(rows)
     for state in (*arenas[0].h, *arenas[0].c):
         state[:] = np.tanh(rng.normal(size=state.shape))
     for arena in arenas[1:]:

@@ -154,7 +154,6 @@ class NativeKernel:
         rows = np.arange(min(layout.chunk_rows, len(arena.state)))
         values = np.zeros((1, rows.size, layout.num_channels), np.float32)
         forecast, surprise = np.empty((1, rows.size, layout.num_outputs), np.float32), np.empty_like(values)
-        arena.restart(rows)
         for _ in range(_NUM_TRIALS):
             start_ns = time.perf_counter_ns()
             self.advance(arena, rows, values, None, forecast, surprise)

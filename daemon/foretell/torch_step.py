@@ -109,7 +109,6 @@ class TorchStepper:
             rows = np.arange(min(bucket, len(arena.state)))
             values = np.zeros((1, rows.size, spec.input_channels), np.float32)
             forecast = np.empty((1, rows.size, len(spec.quantiles), spec.output_channels), np.float32)
-            arena.restart(rows)
             self.advance(arena, rows, values, None, forecast, np.empty_like(values))
             start_ns = time.perf_counter_ns()
             self.advance(arena, rows, values, None, forecast, np.empty_like(values))

@@ -128,7 +128,6 @@ def _stream(
             values=values.reshape(-1, values.shape[2]),
             round_ends=[num_alive * (k + 1) for k in range(num_rounds)],
             num_frames=num_alive * num_rounds,
-            begins=None if start else np.arange(num_alive * num_rounds) < num_alive,
             has_missing=bool(np.isnan(values).any()),
         )
         stepped = engine.step(steps)
