@@ -33,6 +33,7 @@ class _Entry:
 _SUITES: Final = {
     "rates": _Entry("benchmarks.rates", "contenders and peers under load: rate, CPU a frame, latency"),
     "step": _Entry("benchmarks.step", "the step alone, without sockets, beside other ways to make it"),
+    "calibration": _Entry("benchmarks.calibration", "what normalising and calibrating add to a step"),
     "precision": _Entry("benchmarks.precision", "what bfloat16 weights cost in exactness"),
     "lone": _Entry("benchmarks.lone", "one frame at a time, a thousand a second: latency and CPU a frame"),
     "scale": _Entry(

@@ -65,6 +65,9 @@ STEP_ONNX_64: Final = at_most("step, engine / ONNX Runtime, batch 64", 1.2)
 STEP_ONNX_1: Final = at_most("step, engine / ONNX Runtime, batch 1", 2.0)
 STEP_PRODUCTS: Final = at_most("step, engine / its matrix products alone, batch >= 256", 1.6)
 
+# Suite `calibration`. The built-in model's network.
+CALIBRATION: Final = at_most("normalise and calibrate a row, batch 1,024, / its step", 0.5)
+
 # Suite `scale`.
 SCALE_CPU: Final = at_most("CPU a frame packed, 100,000 streams / 1,000", 1.15)
 SCALE_ADMIT_US: Final = at_most("us to admit a stream", 5.0)
