@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -29,7 +31,7 @@ class Accepted:
     Columns as in `FrameBatch`, with slot i64 and flags, count u64 (the stream's forecasts up to and with this one).
     """
 
-    names: list[bytes]
+    names: Sequence[bytes]
     slot: NDArray[np.int64]
     frame: NDArray[np.uint64]
     timestamp_ns: NDArray[np.int64]

@@ -29,10 +29,10 @@ from foretell.rounds import (
 from foretell.seating import Seating, Streams
 from foretell.slots import NOBODY, SlotTable
 from foretell.succession import Sent, judge_order
-from foretell.wire import Flag, FrameBatch, Refusal
+from foretell.wire import Flag, FrameBatch, Names, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -211,7 +211,7 @@ class Admitter:
             flags = flags | (is_missing.any(axis=1) * np.uint16(Flag.IMPUTED))
             admission.num_imputed += int(np.count_nonzero(is_missing))
         admission.accepted = Accepted(
-            names=batch.names if is_whole else [batch.names[index] for index in at.tolist()],
+            names=batch.names if is_whole else _names_at(batch.names, at),
             slot=seat,
             frame=number,
             timestamp_ns=batch.timestamp_ns if is_whole else batch.timestamp_ns[at],
@@ -221,3 +221,9 @@ class Admitter:
             values=values,
             steps=steps,
         )
+
+
+def _names_at(names: Sequence[bytes], at: NDArray[np.int64]) -> Sequence[bytes]:
+    if isinstance(names, Names):
+        return Names(names.column[at])
+    return [names[index] for index in at.tolist()]

@@ -67,8 +67,9 @@ class Seating:
 
         `unusable` is a verdict over the values of each frame, None where all are usable.
         """
-        table, num_frames = self._table, len(batch.names)
-        slot = np.fromiter(map(table.by_name.get, batch.names, repeat(NOBODY)), np.int64, num_frames)
+        table, names = self._table, list(batch.names)
+        num_frames = len(names)
+        slot = np.fromiter(map(table.by_name.get, names, repeat(NOBODY)), np.int64, num_frames)
         verdict = np.zeros(num_frames, np.uint8)
         seen_ns = np.arange(now_ns, now_ns + num_frames)
         strangers = np.flatnonzero(slot == NOBODY)
@@ -77,22 +78,25 @@ class Seating:
             return Seats(slot, verdict)
         is_known = slot != NOBODY
         table.last_seen_ns[slot[is_known]] = seen_ns[is_known]
-        return self._seat_strangers(batch, unusable, Seats(slot, verdict), strangers, now_ns)
+        unknown = [names[index] for index in strangers.tolist()]
+        return self._seat_strangers(
+            unknown, batch.values.shape[1], unusable, Seats(slot, verdict), strangers, now_ns
+        )
 
     def _seat_strangers(
         self,
-        batch: FrameBatch,
+        names: Sequence[bytes],
+        num_channels: int,
         unusable: NDArray[np.uint8] | None,
         seats: Seats,
         strangers: NDArray[np.int64],
         now_ns: int,
     ) -> Seats:
-        """Seat the streams without a slot, whose frames are at `strangers`, in the order in which they came.
+        """Seat the streams without a slot, `names`, whose frames are at `strangers`, in the order in which they came.
 
         A bad frame takes no slot, so that it can fill or empty none; a stream is seated by its first good one.
         """
-        table, slot, verdict, num_channels = self._table, seats.slot, seats.verdict, batch.values.shape[1]
-        names = [batch.names[index] for index in strangers.tolist()]
+        table, slot, verdict = self._table, seats.slot, seats.verdict
         verdict[strangers] = judged = _judge_strangers(
             names, None if unusable is None else unusable[strangers]
         )

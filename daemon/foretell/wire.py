@@ -41,6 +41,7 @@ from foretell.wire_types import (
     Flag,
     ForecastBatch,
     FrameBatch,
+    Names,
     Refusal,
     is_valid_name,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Flag",
     "ForecastBatch",
     "FrameBatch",
+    "Names",
     "Refusal",
     "decode",
     "decode_forecasts",

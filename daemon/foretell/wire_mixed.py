@@ -169,8 +169,9 @@ def _keep_order(placed: list[_Placed]) -> list[FrameBatch]:
 
 
 def _take(batch: FrameBatch, rows: NDArray[np.int64]) -> FrameBatch:
+    names = list(batch.names)
     return FrameBatch(
-        names=[batch.names[row] for row in rows.tolist()],
+        names=[names[row] for row in rows.tolist()],
         frame=batch.frame[rows],
         timestamp_ns=batch.timestamp_ns[rows],
         epoch=batch.epoch[rows],
@@ -181,7 +182,7 @@ def _take(batch: FrameBatch, rows: NDArray[np.int64]) -> FrameBatch:
 
 def _concatenate(first: FrameBatch, second: FrameBatch) -> FrameBatch:
     return FrameBatch(
-        names=first.names + second.names,
+        names=[*first.names, *second.names],
         frame=np.concatenate([first.frame, second.frame]),
         timestamp_ns=np.concatenate([first.timestamp_ns, second.timestamp_ns]),
         epoch=np.concatenate([first.epoch, second.epoch]),

@@ -16,6 +16,7 @@ from foretell.wire_types import (
     PACKED_FRAME,
     ForecastBatch,
     FrameBatch,
+    Names,
 )
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def columns_of(records: Records, arrival_ns: int) -> FrameBatch:
     if not timestamp_ns.all():
         timestamp_ns[timestamp_ns == 0] = arrival_ns
     return FrameBatch(
-        names=records["source"].tolist(),
+        names=Names(records["source"].copy()),
         frame=records["frame"].copy(),
         timestamp_ns=timestamp_ns,
         epoch=records["epoch"].copy(),
@@ -150,7 +151,7 @@ def encode_frames(batch: FrameBatch) -> bytes:
     records["frame"] = batch.frame
     records["timestamp_ns"] = batch.timestamp_ns
     records["epoch"] = batch.epoch
-    records["source"] = batch.names
+    records["source"] = _column(batch.names)
     records["values"] = batch.values
     return records.tobytes()
 
@@ -206,7 +207,7 @@ def _forecast_records(batch: ForecastBatch, latency_ns: int) -> Records:
     records["epoch"] = batch.epoch
     records["horizon"] = num_steps
     records["num_quantiles"] = num_quantiles
-    records["source"] = batch.names
+    records["source"] = _column(batch.names)
     records["model"] = batch.model
     records["latency_ns"] = latency_ns
     records["count"] = batch.count
@@ -215,6 +216,10 @@ def _forecast_records(batch: ForecastBatch, latency_ns: int) -> Records:
     records["values"] = batch.values
     records["forecast"] = batch.forecast
     return records
+
+
+def _column(names: Sequence[bytes]) -> NDArray[np.bytes_] | Sequence[bytes]:
+    return names.column if isinstance(names, Names) else names
 
 
 def decode_packed_forecasts(part: bytes) -> tuple[ForecastBatch, NDArray[np.int64]]:
