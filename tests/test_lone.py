@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.admission import Admission
 from foretell.admit import Admitter
 from foretell.config import StreamsConfig
 from foretell.lone import admit_lone
 from foretell.seating import Streams
 from foretell.wire import FrameBatch
+from plain_admissions import columns, plain_all
 
 LARGEST = 2**64 - 1
 STREAMS = Streams(num_channels=None, rows_a_channel=True, can_fill=True, warm_up=3, num_rows=40)
@@ -45,23 +42,6 @@ def lone(
     )
 
 
-def plain(value: Any) -> Any:
-    """Dataclasses as dictionaries and arrays as dtype, shape and bytes, so that == compares every bit."""
-    if isinstance(value, np.ndarray):
-        return value.dtype, value.shape, value.tobytes()
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    return value
-
-
-def columns(subject: Admitter) -> dict[str, Any]:
-    """Everything that the table remembers."""
-    table = subject.table
-    arrays = {name: value for name, value in vars(table).items() if isinstance(value, np.ndarray)}
-    del arrays["_names"]
-    return {name: plain(value) for name, value in arrays.items()} | {"by_name": dict(table.by_name)}
-
-
 @settings(max_examples=300)
 @given(st.lists(LONE_FRAMES, min_size=1, max_size=40))
 def test_the_short_way_equals_the_general_way(
@@ -74,16 +54,6 @@ def test_the_short_way_equals_the_general_way(
         expected = list(general.admit_columns(batch, now_ns))
         assert plain_all(short.admit(batch, now_ns)) == plain_all(expected)
         assert columns(short) == columns(general)
-
-
-def plain_all(admissions: Any) -> list[Any]:
-    """What `plain` makes of each, with counts of nothing left out."""
-    result = []
-    for admission in admissions:
-        assert isinstance(admission, Admission)
-        admission.resets = {reason: num for reason, num in admission.resets.items() if num}
-        result.append(plain(admission))
-    return result
 
 
 @pytest.mark.parametrize("is_unnumbered", [False, True])

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from foretell.native_admit import NativeAdmission
 
 IDLE_AT_ONCE: Final = 4096
 """The most streams that one call evicts for their silence: some milliseconds, that frames may have to wait."""
@@ -49,6 +50,7 @@ class Admitter:
         self._streams = streams
         self.table = SlotTable(config.capacity, streams.num_rows, streams.rows_of(config.max_channels))
         self._seating = Seating(self.table, streams, config.when_full)
+        self._native = _open_native(self.table, streams)
         self._next_ns = 0
         self._policy = OrderPolicy(
             on_gap=config.on_gap,
@@ -65,12 +67,15 @@ class Admitter:
         Gives one admission, or several where a batch of new streams is larger than the table and streams of its
         beginning must make room for those of its end. Each must be stepped before the next is asked for.
         """
-        if len(batch.names) == 1:
-            now_ns = max(now_ns, self._next_ns)
+        now_ns, num_frames = max(now_ns, self._next_ns), len(batch.names)
+        admission = None
+        if num_frames == 1:
             admission = admit_lone(self.table, self._streams, batch, now_ns)
-            if admission is not None:
-                self._next_ns = now_ns + 1
-                return (admission,)
+        elif self._native is not None:
+            admission = self._native.admit(batch, now_ns)
+        if admission is not None:
+            self._next_ns = now_ns + num_frames
+            return (admission,)
         return self.admit_columns(batch, now_ns)
 
     def admit_columns(self, batch: FrameBatch, now_ns: int) -> Iterator[Admission]:
@@ -221,6 +226,16 @@ class Admitter:
             values=values,
             steps=steps,
         )
+
+
+def _open_native(table: SlotTable, streams: Streams) -> NativeAdmission | None:
+    """What admits most batches by machine code, None where there cannot be any."""
+    try:
+        from foretell.native_admit import NativeAdmission  # llvmlite may be absent
+
+        return NativeAdmission(table, streams)
+    except (ImportError, RuntimeError):
+        return None
 
 
 def _names_at(names: Sequence[bytes], at: NDArray[np.int64]) -> Sequence[bytes]:

@@ -16,7 +16,8 @@ class Steps:
     """Time steps in the order of their rounds; a step is a frame's, or fills in for one that was missed.
 
     rows: i64 [steps, rows a stream]. values: float32 [steps, channels], NaN where missing, all NaN in a fill.
-    round_ends: where each round ends; the rows of one round are distinct.
+    round_ends: where each round ends; the rows of one round are distinct, and rounds of one size that follow one
+    another have them in the same order.
     begins: bool [steps] where the state begins anew before the step, None for nowhere.
     frame: i64 [steps], which of the `num_frames` accepted frames the step leads to, None for step i to frame i.
     is_fill: bool [steps], None for no fills. has_missing: whether any value is NaN.

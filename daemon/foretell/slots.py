@@ -7,9 +7,11 @@ at a time, each of them in O(1); finding the longest idle ones costs O(1) on ave
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
+
+from foretell.wire_types import NAME_MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +26,18 @@ _NUM_SAMPLES: Final = 2048
 _CANDIDATE_SHARE: Final = 16
 _MIN_CANDIDATES: Final = 64
 _SLACK: Final = 64  # candidates looked at beyond those that are needed, since some were seen meanwhile
+
+
+class Index(Protocol):
+    """Finds slots by their names for machine code; told of every slot that is taken or given up."""
+
+    def enter(self, slots: NDArray[np.int64]) -> None:
+        """Take in streams whose names stand in the table's column."""
+        ...
+
+    def leave(self, slots: NDArray[np.int64]) -> None:
+        """Forget streams whose names still stand there."""
+        ...
 
 
 class SlotTable:
@@ -41,6 +55,7 @@ class SlotTable:
     last_seen_ns i64: monotonic time of the last frame; frames of one batch lie 1 ns apart, in their order.
     rows i64 [rows a stream, capacity]: the rows of state, in the order of the channels. A stream of few channels
     touches the first of them only, so that the memory of the others stays untouched.
+    names S64: empty where nobody sits. by_name: the slots by name; `index`, where there is one, says the same.
     """
 
     def __init__(self, capacity: int, num_rows: int, max_rows_per_stream: int) -> None:
@@ -61,7 +76,8 @@ class SlotTable:
         self.last_seen_ns = np.zeros(capacity, np.int64)
         self.rows = np.zeros((max_rows_per_stream, capacity), np.int64)
         self._num_rows_of = np.zeros(capacity, np.int64)
-        self._names = np.empty(capacity, np.object_)
+        self.names = np.zeros(capacity, f"S{NAME_MAX_BYTES}")
+        self.index: Index | None = None
         self._free_slots = _FreeStack(capacity)
         self._free_rows = _FreeStack(num_rows)
         # Slots and when they were last seen, the longest idle at the end; the first `_num_candidates` are left.
@@ -74,8 +90,7 @@ class SlotTable:
 
     def name_of(self, slot: int) -> bytes | None:
         """The stream that sits in `slot`."""
-        name: bytes | None = self._names[slot]
-        return name
+        return self.names.item(slot) or None
 
     def num_fitting(self, num_rows: int) -> int:
         """How many more streams of `num_rows` rows fit."""
@@ -96,7 +111,9 @@ class SlotTable:
         """
         slots = self._free_slots.take(len(names))
         self.by_name.update(zip(names, slots.tolist(), strict=True))
-        self._names[slots] = names
+        self.names[slots] = names
+        if self.index is not None:
+            self.index.enter(slots)
         for column in (
             self.frame,
             self.epoch,
@@ -128,8 +145,10 @@ class SlotTable:
 
     def evict(self, slots: NDArray[np.int64]) -> None:
         """Forget the streams in these slots: their names, their slots and their rows are free."""
-        deque(map(self.by_name.__delitem__, self._names[slots].tolist()), maxlen=0)
-        self._names[slots] = None
+        deque(map(self.by_name.__delitem__, self.names[slots].tolist()), maxlen=0)
+        if self.index is not None:
+            self.index.leave(np.ascontiguousarray(slots))
+        self.names[slots] = b""
         held = self._num_rows_of[slots]
         rows = self.rows[: held.max(initial=0), slots]
         self._free_rows.give_back(rows[np.arange(len(rows))[:, None] < held])

@@ -93,6 +93,17 @@ class Function:
         code.branch(head)
         code.position_at_end(end)
 
+    @contextmanager
+    def repeat(self) -> Iterator[Value]:
+        """Write what is done again and again, until it branches to the block that is given; what follows goes there."""
+        code = self.code
+        body, end = (self.function.append_basic_block(name) for name in ("again", "left"))
+        code.branch(body)
+        code.position_at_end(body)
+        yield end
+        code.branch(body)
+        code.position_at_end(end)
+
     # Vectors.
 
     def load(self, pointer: Value) -> Value:
