@@ -93,6 +93,17 @@ def test_parquet_and_csv_give_the_same_figures(tmp_path: Path, model: str) -> No
     assert told[0] == told[1]
 
 
+def test_a_report_is_written_where_asked(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --report the file is there at the end, and said to be."""
+    pytest.importorskip("matplotlib", reason="matplotlib is of the extra [train]")
+    path, report = write_csv(tmp_path / "pump.csv", noisy_cycle(150)), tmp_path / "report.png"
+    assert cli.main(["evaluate", str(path), "--model", model, *ARGUMENTS, "--report", str(report)]) == 0
+    assert report.read_bytes().startswith(b"\x89PNG")
+    assert f"{report}: the report" in capsys.readouterr().out
+
+
 def test_windows_are_taken_by_the_name_of_the_recording(tmp_path: Path, model: str) -> None:
     """With windows hits and false alarms are counted, even where none was found."""
     path = write_csv(tmp_path / "pump.csv", noisy_cycle(150))

@@ -11,7 +11,7 @@ import torch
 
 from foretell.evaluation.served import serve
 from foretell.model import Channels, Model
-from foretell.training.learner import Learner
+from foretell.training.learner import Learner, _excerpt
 from foretell.training.outcome import describe
 from foretell.training.plan import Plan
 from foretell.training.tracks import Track, make_tracks
@@ -74,6 +74,18 @@ def test_fitting_gains_on_persistence(plan: Plan) -> None:
     assert learner.best_validation.ratio < 0.8
 
 
+def test_an_epoch_takes_an_excerpt_of_a_long_track() -> None:
+    """Of a track longer than the excerpt that many frames in a row are fitted, another part each time."""
+    plan = msgspec.structs.replace(PLAN, excerpt=40)
+    (track,) = make_tracks([recording_of(noisy_cycle(300))], plan, None)
+    rng = np.random.default_rng(1)
+    parts = [_excerpt(track, plan.excerpt, rng) for _ in range(20)]
+    assert {len(part[0]) for part in parts} == {40}
+    assert len({part[0].tobytes() for part in parts}) > 10
+    whole = _excerpt(track, 1000, rng)
+    assert [len(array) for array in whole] == [track.num_fitted] * 3
+
+
 def test_the_weights_that_are_kept_are_the_best_on_the_later_rows() -> None:
     """A learning rate that ruins everything leaves the weights with which the run began."""
     learner = _learner(msgspec.structs.replace(PLAN, learning_rate=30.0))
@@ -82,6 +94,16 @@ def test_the_weights_that_are_kept_are_the_best_on_the_later_rows() -> None:
     _run(learner)
     _assert_same(learner.best, before)
     assert learner.best_validation == first
+
+
+def test_validation_forgets_what_was_long_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state that enters the later part is, after the run-up, nearly that of a track streamed from the start."""
+    tracks = make_tracks(RECORDINGS, PLAN, None)
+    learner = _learner(msgspec.structs.replace(PLAN, learning_rate=1e-2))
+    _run(learner)
+    whole = validate(learner.network, PLAN, tracks)
+    monkeypatch.setattr("foretell.training.validate.RUN_UP", 60)
+    assert validate(learner.network, PLAN, tracks).error == pytest.approx(whole.error, rel=1e-2)
 
 
 def test_a_run_ends_when_nothing_is_gained() -> None:

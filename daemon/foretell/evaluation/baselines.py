@@ -16,6 +16,7 @@ Mask = NDArray[np.bool_]
 
 MOST_LAGS: Final = 48
 ROWS_A_LAG: Final = 4  # a coefficient is fitted to so many rows at least
+ROWS_A_CALL: Final = 65_536  # bounds the memory
 LEAST_CORRELATION: Final = 0.2  # with less at its best lag, a series has no season
 NEARLY: Final = 0.98  # of the highest correlation: as high as any
 
@@ -91,12 +92,15 @@ class Autoregression:
 
     def forecast(self, values: Floats, horizon: int) -> Floats:
         """Forecasts [T, H], further ones from nearer ones."""
-        lags = self._lags(values)
+        all_lags = self._lags(values)
         out = np.empty((values.size, horizon))
-        for lead in range(horizon):
-            following = lags @ self._weights[:-1] + self._weights[-1]
-            out[:, lead] = following
-            lags = np.column_stack([following, lags[:, :-1]])
+        for start in range(0, values.size, ROWS_A_CALL):
+            part = slice(start, start + ROWS_A_CALL)
+            lags = all_lags[part]
+            for lead in range(horizon):
+                following = lags @ self._weights[:-1] + self._weights[-1]
+                out[part, lead] = following
+                lags = np.column_stack([following, lags[:, :-1]])
         return out * self._scale + self._center
 
     def _lags(self, values: Floats, *, plain: bool = False) -> Floats:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from foretell.normalize import Floats
 from foretell.training.fit import pinball_loss
 from foretell.training.network import Network
 from foretell.training.plan import Plan
@@ -49,13 +50,13 @@ class Learner:
         return self._num_falls > self.plan.num_falls or self.num_epochs >= self.plan.num_epochs
 
     def run_epoch(self) -> Validation:
-        """Fit all tracks once."""
+        """Fit all tracks once, or an excerpt of each that is long."""
         rng = np.random.default_rng((self.plan.seed, self.num_epochs))
         # Gradients fade on their way back through time; as subnormal numbers they would cost a hundred times as much.
         torch.set_flush_denormal(True)
         try:
             for group in self._groups(rng):
-                self._fit(group, int(rng.integers(self.plan.chunk // 2, self.plan.chunk + 1)))
+                self._fit(group, rng)
         finally:
             torch.set_flush_denormal(False)
         self.num_epochs += 1
@@ -69,11 +70,9 @@ class Learner:
         groups = [order[at : at + self.plan.lanes] for at in range(0, len(order), self.plan.lanes)]
         return [[self._tracks[place] for place in groups[k]] for k in rng.permutation(len(groups))]
 
-    def _fit(self, group: Sequence[Track], first: int) -> None:
-        columns = [
-            [array[: track.num_fitted] for array in (track.features, track.target, track.weight)]
-            for track in group
-        ]
+    def _fit(self, group: Sequence[Track], rng: np.random.Generator) -> None:
+        columns = [_excerpt(track, self.plan.excerpt, rng) for track in group]
+        first = int(rng.integers(self.plan.chunk // 2, self.plan.chunk + 1))
         h, c = zero_state(self.network, len(group))
         for piece in pieces(columns, self.plan.chunk, first):
             features, target, weight = piece.columns
@@ -127,3 +126,10 @@ class Learner:
         self.best = checkpoint["best"]
         self._optimizer.load_state_dict(checkpoint["optimizer"])
         return True
+
+
+def _excerpt(track: Track, num_frames: int, rng: np.random.Generator) -> list[Floats]:
+    """Features, targets and weights of the fitted frames, at most so many that follow one another."""
+    start = int(rng.integers(0, max(1, track.num_fitted - num_frames + 1)))
+    part = slice(start, min(start + num_frames, track.num_fitted))
+    return [track.features[part], track.target[part], track.weight[part]]

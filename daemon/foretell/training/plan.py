@@ -22,8 +22,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     num_channels: of a joint model, 1 of an independent one. recordings: a digest of what is fitted to. begins_from: the
     fingerprint of the model whose weights the run begins with, or "scratch". validation: the share of each recording's
     rows, the last ones, that are not fitted to but tell when to stop. chunk: frames that gradients go back through;
-    lanes: rows of state side by side. patience: epochs without gain until the learning rate falls to 0.3 of itself,
-    which it does `num_falls` times before the run ends.
+    lanes: rows of state side by side. excerpt: frames of a track in one epoch; of a longer one another part each epoch.
+    patience: epochs without gain until the learning rate falls to 0.3 of itself, which it does `num_falls` times before
+    the run ends.
     """
 
     channels: Channels = Channels.INDEPENDENT
@@ -39,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     validation: float = 0.25
     chunk: int = 128
     lanes: int = 64
+    excerpt: int = 16_384
     learning_rate: float = FULL_RATE
     largest_gradient: float = 1.0
     patience: int = 6

@@ -15,6 +15,7 @@ from foretell.training.sequences import pieces, run_packed, zero_state
 from foretell.training.tracks import Track
 
 CHUNK: Final = 2048  # frames in one call: bounds the memory
+RUN_UP: Final = 4096  # frames before the later part, in which a state becomes what it would be
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def by_channel(outputs: torch.Tensor, plan: Plan) -> torch.Tensor:
 
 @torch.no_grad()
 def validate(network: Network, plan: Plan, tracks: Sequence[Track]) -> Validation:
-    """Judge the forecasts of the frames that are not fitted to, the states running from the first frames on."""
+    """Judge the forecasts of the frames that are not fitted to, the states running from long before on."""
     groups = [tracks[at : at + plan.lanes] for at in range(0, len(tracks), plan.lanes)]
     sums = torch.cat([_sums(network, plan, group) for group in groups], dim=1)
     means = sums[:3] / sums[3].clamp(min=1.0)
@@ -50,8 +51,12 @@ def validate(network: Network, plan: Plan, tracks: Sequence[Track]) -> Validatio
 
 def _sums(network: Network, plan: Plan, tracks: Sequence[Track]) -> torch.Tensor:
     """By track and channel [4, n, C]: pinball losses, absolute errors, those of persistence, and how many they are."""
-    columns = [[track.features, track.target, track.cost] for track in tracks]
-    begins = torch.tensor([track.num_fitted for track in tracks])
+    starts = [max(0, track.num_fitted - RUN_UP) for track in tracks]
+    columns = [
+        [track.features[start:], track.target[start:], track.cost[start:]]
+        for track, start in zip(tracks, starts, strict=True)
+    ]
+    begins = torch.tensor([track.num_fitted - start for track, start in zip(tracks, starts, strict=True)])
     sums = torch.zeros(4, len(tracks), plan.num_channels, dtype=torch.float64)
     levels, median = torch.tensor(plan.quantiles), plan.quantiles.index(0.5)
     h, c = zero_state(network, len(tracks))
