@@ -48,8 +48,10 @@ def add_train(commands: Commands) -> None:
         metavar="MODEL",
         help='weights to begin with: "builtin" (default where the sizes fit), "scratch", or a model file',
     )
-    parser.add_argument("--hidden-size", type=count, metavar="N", help="of each layer, from scratch (64)")
-    parser.add_argument("--layers", type=count, metavar="N", help="of the LSTM, from scratch (2)")
+    parser.add_argument(
+        "--hidden-size", type=count, metavar="N", help="of each layer, from scratch (64; example 32)"
+    )
+    parser.add_argument("--layers", type=count, metavar="N", help="of the LSTM, from scratch (2; example 1)")
     parser.add_argument("--until", type=count, metavar="ROW", help="use the rows before this one alone")
     parser.add_argument(
         "--validation",
@@ -58,9 +60,12 @@ def add_train(commands: Commands) -> None:
         metavar="X",
         help="share of each recording, its end, that tells when to stop (%(default)s)",
     )
-    parser.add_argument("--epochs", type=count, default=100, metavar="N", help="at most (%(default)s)")
+    parser.add_argument("--epochs", type=count, metavar="N", help="at most (100; example 60)")
     parser.add_argument(
-        "--learning-rate", type=positive, metavar="X", help="0.0005 from a model, 0.004 from scratch"
+        "--learning-rate",
+        type=positive,
+        metavar="X",
+        help="0.0005 from a model, 0.004 from scratch, example 0.01",
     )
     parser.add_argument(
         "--seed", type=index, default=1, metavar="N", help="of all that is random (%(default)s)"
@@ -82,21 +87,21 @@ def _train(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
 
     torch.set_num_threads(arguments.threads)
     console = Console(stderr=True)
+    wish = Wish(
+        channels=Channels(arguments.channels),
+        begins_from=arguments.begins_from,
+        hidden_size=arguments.hidden_size,
+        num_layers=arguments.layers,
+        until=arguments.until,
+        validation=arguments.validation,
+        seed=arguments.seed,
+        learning_rate=arguments.learning_rate,
+        num_epochs=arguments.epochs,
+    )
     try:
         if arguments.example is not None:
-            spec, path = train_on_sine(arguments.output, arguments.seed, console)
+            spec, path = train_on_sine(wish, arguments.output, console)
         else:
-            wish = Wish(
-                channels=Channels(arguments.channels),
-                begins_from=arguments.begins_from,
-                hidden_size=arguments.hidden_size,
-                num_layers=arguments.layers,
-                until=arguments.until,
-                validation=arguments.validation,
-                seed=arguments.seed,
-                learning_rate=arguments.learning_rate,
-                num_epochs=arguments.epochs,
-            )
             spec, path = train_on(arguments.files, wish, arguments.output, console), arguments.files[0]
     except KeyboardInterrupt:
         print("foretell: interrupted; the same command goes on from the last epoch", file=sys.stderr)

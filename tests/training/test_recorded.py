@@ -156,10 +156,30 @@ def test_a_user_s_mistake_is_one_line(
 
 def test_the_example_is_a_sine_that_evaluation_reads(tmp_path: Path) -> None:
     """The recording that the first exercise makes is a sine of 50 frames a turn."""
-    recording = write_sine(tmp_path / "sine.csv")
+    write_sine(tmp_path / "sine.csv")
+    recording = read_recording(tmp_path / "sine.csv")
     values = recording.values[:, 0]
     np.testing.assert_allclose(values, np.sin(2 * np.pi * np.arange(values.size) / 50), atol=1e-6)
     assert (np.diff(recording.timestamp_ns) == 10**8).all()
+
+
+def test_the_example_leaves_another_file_of_its_name_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recording of the user's own that is called as the example's is not overwritten."""
+    own = write_csv(tmp_path / "sine.csv", noisy_cycle(40))
+    before = own.read_bytes()
+    assert cli.main(["train", "--example", "sine", "-o", str(tmp_path / "sine.safetensors")]) == 78
+    assert "is not the example's" in capsys.readouterr().err
+    assert own.read_bytes() == before
+
+
+def test_options_hold_for_the_example_too(tmp_path: Path) -> None:
+    """What is asked for goes before what suits the example."""
+    output = tmp_path / "sine.safetensors"
+    assert cli.main(["train", "--example", "sine", "-o", str(output), *SMALL, "--until", "200"]) == 0
+    spec = load_model(str(output)).spec
+    assert (spec.hidden_size, spec.num_layers, spec.provenance["rows"]) == (8, 1, "sine 200")
 
 
 def test_the_first_exercise_learns_the_sine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

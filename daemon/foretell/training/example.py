@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,8 +11,8 @@ from rich.console import Console
 
 from foretell.errors import ConfigError
 from foretell.model import ModelSpec
-from foretell.recording import Recording, read_recording
-from foretell.training.recorded import fit
+from foretell.training.plan import SCRATCH
+from foretell.training.recorded import train_on
 from foretell.training.wish import Wish
 
 PERIOD: Final = 50  # frames
@@ -20,24 +21,34 @@ INTERVAL_S: Final = 0.1
 NUM_EPOCHS: Final = 60
 
 
-def train_on_sine(output: Path, seed: int, console: Console) -> tuple[ModelSpec, Path]:
-    """Write a sine as a recording beside `output`, fit a small model to it, and give both.
+def train_on_sine(wish: Wish, output: Path, console: Console) -> tuple[ModelSpec, Path]:
+    """Write a sine as a recording beside `output`, fit a model to it, a small one unless others are wished, give both.
 
-    Raises ConfigError where the recording cannot be written, otherwise as `foretell.training.recorded.fit`.
+    Raises ConfigError where the recording cannot be written, otherwise as `foretell.training.recorded.train_on`.
     """
+    if wish.begins_from in {None, SCRATCH}:
+        wish = replace(
+            wish,
+            begins_from=SCRATCH,
+            hidden_size=wish.hidden_size or 32,
+            num_layers=wish.num_layers or 1,
+            learning_rate=wish.learning_rate or 1e-2,
+            num_epochs=wish.num_epochs or NUM_EPOCHS,
+        )
     path = output.with_name("sine.csv")
-    recording = write_sine(path)
-    wish = Wish(
-        begins_from="scratch", hidden_size=32, num_layers=1, seed=seed, learning_rate=1e-2, num_epochs=60
-    )
-    return fit([recording], wish, output, console, trained_on=path.name), path
+    write_sine(path)
+    return train_on([path], wish, output, console), path
 
 
-def write_sine(path: Path) -> Recording:
-    """A sine of 50 frames a turn, ten frames a second, as a CSV file; gives what is read from it."""
+def write_sine(path: Path) -> None:
+    """A sine of 50 frames a turn, ten frames a second, as a CSV file. Another file there is left alone: ConfigError."""
     rows = (f"{row * INTERVAL_S:.1f},{np.sin(2.0 * np.pi * row / PERIOD):.6f}" for row in range(NUM_ROWS))
+    text = "time,value\n" + "\n".join(rows) + "\n"
     try:
-        path.write_text("time,value\n" + "\n".join(rows) + "\n", encoding="utf-8")
+        if path.exists() and path.read_bytes() != text.encode():
+            raise ConfigError(
+                f"{path}: is there and is not the example's: move it, or name another folder by -o"
+            )
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
-    return read_recording(path)

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foretell.errors import ConfigError, ModelError
 from foretell.evaluation.command import read_all
 from foretell.model import Model, ModelSpec, save_model
-from foretell.recording import Recording
 from foretell.training.learner import Learner
 from foretell.training.outcome import describe, evaluate_later_rows
 from foretell.training.tracks import make_tracks
@@ -22,24 +21,17 @@ from foretell.training.wish import Wish, make_plan
 
 
 def train_on(paths: Sequence[Path], wish: Wish, output: Path, console: Console) -> ModelSpec:
-    """Fit a model to the files of recordings, write it to `output` and give its specification; see `fit`."""
+    """Fit a model to the files of recordings, write it to `output` and give its specification.
+
+    A run that was interrupted is gone on with: its checkpoint lies beside `output`. Raises RecordingError for
+    recordings that cannot be trained on, ConfigError for a wish that cannot be fulfilled or a checkpoint of another
+    run, and ModelError where a model cannot be read or written.
+    """
+    _check_writable(output)
     recordings = [
         replace(one, values=one.values[: wish.until], timestamp_ns=one.timestamp_ns[: wish.until])
         for one in read_all(paths)
     ]
-    return fit(recordings, wish, output, console, trained_on=", ".join(path.name for path in paths))
-
-
-def fit(
-    recordings: Sequence[Recording], wish: Wish, output: Path, console: Console, *, trained_on: str
-) -> ModelSpec:
-    """Fit a model to recordings, or go on with a run that was interrupted: its checkpoint lies beside `output`.
-
-    trained_on: what the file will say that it was. Raises RecordingError for recordings that cannot be trained on,
-    ConfigError for a wish that cannot be fulfilled or a checkpoint of another run, and ModelError where a model cannot
-    be read or written.
-    """
-    _check_writable(output)
     plan, begins_from = make_plan(recordings, wish)
     tracks = make_tracks(recordings, plan, begins_from)
     learner = Learner(plan, tracks, None if begins_from is None else begins_from.weights)
@@ -47,7 +39,7 @@ def fit(
     if checkpoint.exists() and not learner.load(checkpoint):
         raise ConfigError(f"{checkpoint} is of another run: remove it, or choose another file by -o")
     _learn(learner, checkpoint, console)
-    spec = describe(plan, recordings, trained_on)
+    spec = describe(plan, recordings, trained_on=", ".join(path.name for path in paths))
     evaluation = evaluate_later_rows(Model(spec, learner.best, fingerprint=0), recordings, plan)
     spec = msgspec.structs.replace(spec, evaluation=evaluation)
     save_model(output, spec, learner.best)

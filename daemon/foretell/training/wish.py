@@ -20,8 +20,8 @@ class Wish:
 
     begins_from: a model's file, "builtin", "scratch", or None for the built-in model where its sizes fit and else for
     scratch. hidden_size, num_layers: None for the sizes of the model that it begins from, or of the plan. until: rows
-    of each recording that are used, None for all. learning_rate: None for what suits the beginning. Others as in
-    `Plan`.
+    of each recording that are used, None for all. learning_rate: None for what suits the beginning. num_epochs:
+    None for the plan's. Others as in `Plan`.
     """
 
     channels: Channels = Channels.INDEPENDENT
@@ -32,7 +32,7 @@ class Wish:
     validation: float = 0.25
     seed: int = 1
     learning_rate: float | None = None
-    num_epochs: int = Plan().num_epochs
+    num_epochs: int | None = None
 
 
 def make_plan(recordings: Sequence[Recording], wish: Wish) -> tuple[Plan, Model | None]:
@@ -49,7 +49,7 @@ def make_plan(recordings: Sequence[Recording], wish: Wish) -> tuple[Plan, Model 
         num_channels=num_channels,
         seed=wish.seed,
         validation=wish.validation,
-        num_epochs=wish.num_epochs,
+        num_epochs=wish.num_epochs or Plan().num_epochs,
         recordings=digest_of(recordings),
         learning_rate=wish.learning_rate or (FULL_RATE if source == SCRATCH else FINE_RATE),
         hidden_size=wish.hidden_size or Plan().hidden_size,
