@@ -126,6 +126,7 @@ def test_run_refuses_bad_settings_before_anything_else() -> None:
         ["train", "a.csv"],
         ["train", "-o", "m.safetensors"],
         ["train", "a.csv", "--example", "sine", "-o", "m.safetensors"],
+        ["train", "a.csv", "--svg", "a.svg", "-o", "m.safetensors"],
         ["train", "a.csv", "--validation", "1", "-o", "m.safetensors"],
         ["train", "a.csv", "--layers", "0", "-o", "m.safetensors"],
         ["evaluate"],

@@ -19,6 +19,7 @@ def add_train(commands: Commands) -> None:
         "train",
         "fit a model to recordings, from the built-in model or from scratch",
         "foretell train --example sine -o sine.safetensors",
+        "foretell train --example sine -o sine.safetensors --svg sine.svg",
         "foretell train pump.csv -o pump.safetensors",
         "foretell train january.parquet february.parquet --channels joint -o plant.safetensors",
         "foretell train pump.csv --from scratch --hidden-size 32 --layers 1 -o pump.safetensors",
@@ -35,6 +36,9 @@ def add_train(commands: Commands) -> None:
     )
     parser.add_argument(
         "--example", choices=["sine"], help="make a recording, write it beside the model and learn it"
+    )
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", help="draw the forecasts of the example frame by frame"
     )
     parser.add_argument(
         "--channels",
@@ -77,16 +81,21 @@ def add_train(commands: Commands) -> None:
 def _train(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     if bool(arguments.files) == (arguments.example is not None):
         parser.error("either recordings or --example is needed")
+    if arguments.svg is not None and arguments.example is None:
+        parser.error("--svg is for --example; of recordings `foretell evaluate --report` draws")
     import torch
     from rich.console import Console
 
+    from foretell.evaluation.command import check_drawable
     from foretell.model import Channels
-    from foretell.training.example import train_on_sine
+    from foretell.training.example import draw_sine, train_on_sine
     from foretell.training.recorded import train_on
     from foretell.training.wish import Wish
 
     torch.set_num_threads(arguments.threads)
     console = Console(stderr=True)
+    if arguments.svg is not None:
+        check_drawable(arguments.svg)
     wish = Wish(
         channels=Channels(arguments.channels),
         begins_from=arguments.begins_from,
@@ -106,6 +115,8 @@ def _train(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
     except KeyboardInterrupt:
         print("foretell: interrupted; the same command goes on from the last epoch", file=sys.stderr)
         return _INTERRUPTED
+    if arguments.svg is not None:
+        draw_sine(arguments.svg, arguments.output, path)
     for name, figure in spec.evaluation.items():
         print(f"{name.replace('_', ' ')}: {figure}")
     print(

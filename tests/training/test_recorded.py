@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -180,6 +181,30 @@ def test_options_hold_for_the_example_too(tmp_path: Path) -> None:
     assert cli.main(["train", "--example", "sine", "-o", str(output), *SMALL, "--until", "200"]) == 0
     spec = load_model(str(output)).spec
     assert (spec.hidden_size, spec.num_layers, spec.provenance["rows"]) == (8, 1, "sine 200")
+
+
+def test_the_example_is_drawn_frame_by_frame(tmp_path: Path) -> None:
+    """With --svg there is a picture, the same again from the same model."""
+    pytest.importorskip("matplotlib", reason="matplotlib is of the extra [train]")
+    contents = []
+    for name in ("a.svg", "b.svg"):
+        command = ["train", "--example", "sine", "-o", str(tmp_path / "sine.safetensors"), *SMALL]
+        assert cli.main([*command, "--epochs", "1", "--svg", str(tmp_path / name)]) == 0
+        contents.append((tmp_path / name).read_text())
+    assert "<svg" in contents[0]
+    assert "forecast, a frame before" in contents[0]
+    assert contents[0] == contents[1]
+
+
+def test_a_picture_that_cannot_be_drawn_is_said_before_anything_is_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without matplotlib --svg is one line that says what to install, and no model is written."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    output = tmp_path / "sine.safetensors"
+    assert cli.main(["train", "--example", "sine", "-o", str(output), "--svg", str(tmp_path / "a.svg")]) == 78
+    assert 'pip install "foretell[train]"' in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_exercise_learns_the_sine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

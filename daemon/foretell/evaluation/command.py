@@ -108,12 +108,15 @@ def check_outputs(outputs: Outputs) -> None:
         return
     if report.suffix.lower() not in {".html", ".png"}:
         raise ConfigError(f"{report}: the extension {report.suffix!r} is unknown; allowed: .html, .png")
+    check_drawable(report)
+
+
+def check_drawable(path: Path) -> None:
+    """Raises ConfigError where matplotlib, which draws, is not installed."""
     try:
         import matplotlib as mpl  # noqa: F401 - to see whether it is there
     except ImportError:
-        raise ConfigError(
-            f'{report}: to draw a report needs matplotlib: pip install "foretell[train]"'
-        ) from None
+        raise ConfigError(f'{path}: to draw needs matplotlib: pip install "foretell[train]"') from None
 
 
 def _windows(question: Question) -> dict[str, list[tuple[int, int]]] | None:

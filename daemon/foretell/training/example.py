@@ -10,7 +10,9 @@ import numpy as np
 from rich.console import Console
 
 from foretell.errors import ConfigError
-from foretell.model import ModelSpec
+from foretell.evaluation.served import serve
+from foretell.model import ModelSpec, load_model
+from foretell.recording import read_recording
 from foretell.training.plan import SCRATCH
 from foretell.training.recorded import train_on
 from foretell.training.wish import Wish
@@ -52,3 +54,12 @@ def write_sine(path: Path) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def draw_sine(picture: Path, model_path: Path, recording_path: Path) -> None:
+    """Draw the daemon's forecasts of the first frames of the example as an SVG."""
+    from foretell.evaluation.picture import draw_first_frames
+
+    model = load_model(str(model_path))
+    (series,) = serve(model, [read_recording(recording_path)])
+    draw_first_frames(picture, series, model.spec.quantiles, num_frames=4 * PERIOD)
