@@ -119,9 +119,8 @@ def _train(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         draw_sine(arguments.svg, arguments.output, path)
     for name, figure in spec.evaluation.items():
         print(f"{name.replace('_', ' ')}: {figure}")
-    print(
-        f"{arguments.output}: {spec.channels}, {spec.num_layers} layers of {spec.hidden_size}. To see it forecast:"
-    )
+    layers = "a layer" if spec.num_layers == 1 else f"{spec.num_layers} layers"
+    print(f"{arguments.output}: {spec.channels}, {layers} of {spec.hidden_size}. To see it forecast:")
     print(f"  foretell demo --csv {path} --set model.path={arguments.output}")
     print(f"or serve it: foretell run --set model.path={arguments.output}")
     return 0

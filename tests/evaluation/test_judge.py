@@ -201,3 +201,4 @@ def test_series_at_rest_have_no_ratio_and_spoil_no_mean() -> None:
     both, alone = sum_up([moving, resting]), sum_up([moving])
     assert both.errors[MODEL] == alone.errors[MODEL]
     assert both.ratio["persistence"] == alone.ratio["persistence"]
+    assert both.num_compared["persistence"] == 1

@@ -18,9 +18,10 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
     """All series together.
 
     errors: by forecaster, the mean over the series of its mean absolute error in standard deviations of the rows that
-    are the scale or were fitted; only series that every forecaster forecast and that move at all. crps: likewise.
-    ratio: by other forecaster, the median over the series of the model's error against its; num_better: in how many
-    series the model errs less. coverage: over all values. surprising: over all frames.
+    are the scale or were fitted; only forecasters of all series, and series that move at all. crps: likewise. ratio: by
+    other forecaster, the median over the series of the model's error against its; num_better: in how many of the
+    `num_compared` series, those in which the other errs at all, the model errs less. coverage: over all values.
+    surprising: over all frames.
     """
 
     num_series: int
@@ -29,6 +30,7 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
     crps: dict[str, float]
     ratio: dict[str, float]
     num_better: dict[str, int]
+    num_compared: dict[str, int]
     coverage: dict[str, float]
     surprising: float | None
     num_anomalies: int
@@ -69,6 +71,7 @@ def sum_up(series: Sequence[Judged]) -> Overall:
         crps={name: _scaled_mean(moving, name, "crps") for name in names},
         ratio={name: float(np.median(found)) for name, found in ratios.items() if found},
         num_better={name: sum(r < 1.0 for r in found) for name, found in ratios.items() if found},
+        num_compared={name: len(found) for name, found in ratios.items() if found},
         coverage=_pooled([one.coverage for one in series], weights),
         surprising=_share_of_all(series),
         num_anomalies=sum(len(one.anomalies) for one in series),

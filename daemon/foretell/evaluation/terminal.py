@@ -111,7 +111,7 @@ def describe(result: Result) -> Iterator[str]:
     crps = ", ".join(f"{name} {error:.4f}" for name, error in overall.crps.items())
     yield f"CRPS likewise (twice the mean pinball loss over the quantiles): {crps}"
     better = (
-        f"{name} in {overall.num_better[name]} of {overall.num_series}"
+        f"{name} in {overall.num_better[name]} of {overall.num_compared[name]}"
         for name in _OTHERS
         if name in overall.num_better
     )
