@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -121,8 +122,9 @@ def _train(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         print(f"{name.replace('_', ' ')}: {figure}")
     layers = "a layer" if spec.num_layers == 1 else f"{spec.num_layers} layers"
     print(f"{arguments.output}: {spec.channels}, {layers} of {spec.hidden_size}. To see it forecast:")
-    print(f"  foretell demo --csv {path} --set model.path={arguments.output}")
-    print(f"or serve it: foretell run --set model.path={arguments.output}")
+    setting = shlex.quote(f"model.path={arguments.output}")
+    print(f"  foretell demo --csv {shlex.quote(str(path))} --set {setting}")
+    print(f"or serve it: foretell run --set {setting}")
     return 0
 
 

@@ -130,7 +130,7 @@ def test_until_leaves_out_the_rows_from_there_on(tmp_path: Path, pump: str) -> N
     ("arguments", "status", "said"),
     [
         (["absent.csv"], 65, "absent.csv: No such file"),
-        (["pump.csv", "--until", "20"], 65, "pump: 20 rows are too short"),
+        (["pump.csv", "--until", "20"], 65, "pump: too short to train on"),
         (["pump.csv", "--from", "builtin", "--layers", "5"], 78, "builtin: cannot be begun from"),
         (["pump.csv", "--from", "absent.safetensors"], 78, "absent.safetensors: does not exist"),
         (["pump.csv", "-o", "absent/own.safetensors"], 78, "cannot be written"),

@@ -94,7 +94,9 @@ def test_a_channel_at_rest_costs_nothing() -> None:
 @pytest.mark.parametrize(
     ("num_rows", "num_channels", "plan", "said"),
     [
-        (31, 1, INDEPENDENT, "pump: 31 rows are too short to train on; allowed: 32 and more"),
+        (20, 1, INDEPENDENT, "pump: too short to train on: 15 rows to fit to and 5 that tell when to stop"),
+        (60, 1, msgspec.structs.replace(INDEPENDENT, validation=0.9), "6 rows to fit to and 54"),
+        (60, 1, msgspec.structs.replace(INDEPENDENT, validation=0.02), "59 rows to fit to and 1"),
         (60, 3, JOINT, "pump: has 3 channels; a joint model of these recordings takes 2"),
     ],
 )

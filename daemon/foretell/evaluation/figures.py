@@ -100,7 +100,7 @@ def draw_surprise(one: Pictured) -> Figure:
     values.plot(place, one.series.values[rows], color=VALUE, linewidth=0.6)
     score.plot(place, anomaly_score(one.series.surprise)[rows], color=FORECAST, linewidth=0.8)
     score.set(xlabel="row", ylabel="anomaly score")
-    values.set(ylabel=one.series.name)
+    values.set(title=one.series.name, ylabel="value")
     for axes in (values, score):
         for since_ns, until_ns in one.windows:
             time = one.series.timestamp_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,4 +75,6 @@ def _learn(learner: Learner, checkpoint: Path, console: Console) -> None:
 
 
 def _say(validation: Validation) -> str:
+    if math.isnan(validation.ratio):
+        return "nothing changes"
     return f"error ×{validation.ratio:.3f} of persistence"

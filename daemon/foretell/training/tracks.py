@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from foretell.errors import RecordingError
+from foretell.evaluation.judge import LEAST_FITTED
 from foretell.evaluation.served import serve
 from foretell.model import Channels, Model
 from foretell.normalize import Floats
@@ -18,7 +19,7 @@ from foretell.training.examples import Examples, make_examples
 from foretell.training.plan import Plan
 from foretell.training.signals import Series
 
-LEAST_ROWS: Final = 32
+LEAST_LATER: Final = 4  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,12 @@ def make_tracks(recordings: Sequence[Recording], plan: Plan, begins_from: Model 
 
 
 def _check(recording: Recording, plan: Plan) -> None:
-    if len(recording.values) < LEAST_ROWS:
+    num_later = round(plan.validation * len(recording.values))
+    num_fitted = len(recording.values) - num_later
+    if num_fitted < LEAST_FITTED or num_later < LEAST_LATER:
         raise RecordingError(
-            f"{recording.name}: {len(recording.values)} rows are too short to train on; allowed: {LEAST_ROWS} and more"
+            f"{recording.name}: too short to train on: {num_fitted} rows to fit to and {num_later} that tell when to "
+            f"stop; allowed: {LEAST_FITTED} and {LEAST_LATER} at least"
         )
     if plan.channels is Channels.JOINT and len(recording.channels) != plan.num_channels:
         raise RecordingError(
