@@ -131,6 +131,7 @@ def test_run_refuses_bad_settings_before_anything_else() -> None:
         ["train", "a.csv", "--layers", "0", "-o", "m.safetensors"],
         ["evaluate"],
         ["evaluate", "a.csv", "--horizon", "0"],
+        ["evaluate", "a.csv", "--horizon", "65"],
         ["evaluate", "a.csv", "--first", "0"],
     ],
     ids=" ".join,

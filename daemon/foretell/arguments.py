@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+MOST_AHEAD: Final = 64
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
@@ -36,6 +38,14 @@ def count(text: str) -> int:
 def index(text: str) -> int:
     """A whole number from 0."""
     return _whole(text, 0)
+
+
+def horizon(text: str) -> int:
+    """As many frames ahead as `forecast.horizon` allows."""
+    number = int(text)
+    if not 1 <= number <= MOST_AHEAD:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: 1 to {MOST_AHEAD}")
+    return number
 
 
 def share(text: str) -> float:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from foretell.arguments import Commands, add_command, count, index, positive, share
+from foretell.arguments import Commands, add_command, count, horizon, index, positive, share
 
 _INTERRUPTED = 130
 _FIRST_SCORED = 500
@@ -143,7 +143,7 @@ def add_evaluate(commands: Commands) -> None:
         "files", type=Path, nargs="+", metavar="RECORDING", help="CSV or Parquet, a stream a file"
     )
     parser.add_argument("--model", default="builtin", help='a model file, or "builtin" (default)')
-    parser.add_argument("--horizon", type=count, default=1, metavar="H", help="frames ahead (%(default)s)")
+    parser.add_argument("--horizon", type=horizon, default=1, metavar="H", help="frames ahead (%(default)s)")
     rows = parser.add_argument_group("rows")
     rows.add_argument(
         "--first", type=count, default=_FIRST_SCORED, metavar="ROW", help="first row to score (%(default)s)"

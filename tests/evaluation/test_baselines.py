@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foretell.evaluation.baselines import (
     Autoregression,
@@ -45,6 +47,33 @@ def test_the_period_of_a_cycle_is_found(period: int) -> None:
     found = find_period(np.sin(phase) + 0.5 * np.sin(2 * phase) + 0.1 * rng.normal(size=phase.size))
     assert found is not None
     assert found % period == 0
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("period", [2, 8, 200, 500])
+def test_the_period_of_a_pure_sine_is_found(period: int, offset: float) -> None:
+    """However slow it is and however far from 0, a sine of three turns has its period."""
+    values = offset + np.sin(2 * np.pi * np.arange(3 * period + 8) / period + 0.3)
+    assert find_period(values.astype(np.float32).astype(np.float64)) == period
+
+
+def test_small_wiggles_are_no_season() -> None:
+    """Of a slow cycle under noise the period is found, not a lag within which the noise happens to agree."""
+    rng = np.random.default_rng(1)
+    values = np.sin(2 * np.pi * np.arange(1200) / 288) + 0.3 * rng.normal(size=1200)
+    found = find_period(values)
+    assert found is not None
+    assert abs(found - 288) < 30
+
+
+@given(
+    st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=60)
+    | st.lists(st.integers(0, 2).map(float), min_size=1, max_size=60)
+)
+def test_any_series_has_a_period_that_fits_or_none(numbers: list[float]) -> None:
+    """Whatever the values, a period is at least two frames and at most half of them."""
+    found = find_period(np.array(numbers))
+    assert found is None or 2 <= found <= len(numbers) // 2 + 1
 
 
 @pytest.mark.parametrize(

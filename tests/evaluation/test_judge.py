@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from foretell.errors import RecordingError
@@ -171,6 +173,25 @@ def test_rows_that_are_not_there_are_refused(portion: Portion, said: str) -> Non
     values[55:58] = np.nan
     with pytest.raises(RecordingError, match=said):
         _judge(_series(values, _following(values, 0.0, horizon=2)), portion)
+
+
+@given(data=st.data(), horizon=st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_any_series_is_judged(data: st.DataObject, horizon: int) -> None:
+    """Whatever the values, huge, tiny, at rest, missing, the figures are there; errors are not negative."""
+    number = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    kind = st.sampled_from([number, st.integers(0, 2).map(float), st.just(3.25), number | st.just(math.nan)])
+    numbers = data.draw(kind.flatmap(lambda one: st.lists(one, min_size=41, max_size=60)))
+    values = np.array(numbers, np.float32)
+    values[0] = values[-1] = 1.0
+    known = np.nan_to_num(values)
+    judged = _judge(_series(values, np.repeat(known[:, None], horizon, axis=1)), Portion(first=20))
+    assert judged.num_scored > 0
+    for measures in judged.forecasters.values():
+        assert measures.mae >= 0.0
+        assert measures.rmse >= measures.mae * (1.0 - 1e-9)
+    assert all(len(errors) == horizon for errors in judged.by_lead.values())
+    sum_up([judged])
 
 
 def test_all_together_are_means_over_the_series() -> None:

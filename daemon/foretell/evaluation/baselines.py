@@ -48,7 +48,7 @@ def seasonal(values: Floats, horizon: int, period: int) -> Floats:
 
 
 def find_period(values: Floats) -> int | None:
-    """The season of a series, in frames: where its autocorrelation is highest once it has fallen.
+    """The season of a series, in frames: where its autocorrelation is highest once it has fallen to nothing.
 
     None where it is nowhere above `LEAST_CORRELATION` again. Two periods at least must be there to be seen.
     """
@@ -56,20 +56,18 @@ def find_period(values: Floats) -> int | None:
     centred = values - values.mean()
     power = np.abs(np.fft.rfft(centred, 2 * size)) ** 2
     covariance = np.fft.irfft(power)[: size // 2]
-    if covariance.size < 3 or covariance[0] <= 0.0:
+    fallen = np.flatnonzero(covariance <= 0.0)
+    if covariance.size < 3 or covariance[0] <= 0.0 or not fallen.size:
         return None
     # Of each lag the mean of its products, so that long lags are not smaller only for having fewer of them.
     correlation = covariance / covariance[0] * size / (size - np.arange(covariance.size))
-    is_rising = np.flatnonzero(np.diff(correlation) > 0.0)
-    if not is_rising.size:
-        return None
-    risen = correlation[is_rising[0] :]
+    risen = correlation[fallen[0] :]
     if risen.max() < LEAST_CORRELATION:
         return None
     # Two seasons are about as alike as one: the first of the tops that are as high as any.
-    lag = int(is_rising[0]) + int((risen >= NEARLY * risen.max()).argmax())
+    lag = int(fallen[0]) + int((risen >= NEARLY * risen.max()).argmax())
     # A top is flat where cycles are long: of the lags beside it, the one that forecasts best.
-    beside = range(max(2, lag - lag // 8 - 1), min(lag + lag // 8 + 2, size // 2 + 1))
+    beside = range(lag - lag // 8, min(lag + lag // 8 + 2, size // 2 + 1))
     return min(beside, key=lambda period: float(np.square(values[period:] - values[:-period]).mean()))
 
 
@@ -98,7 +96,10 @@ class Autoregression:
             part = slice(start, start + ROWS_A_CALL)
             lags = all_lags[part]
             for lead in range(horizon):
-                following = lags @ self._weights[:-1] + self._weights[-1]
+                with np.errstate(
+                    over="ignore", invalid="ignore"
+                ):  # what explodes far ahead is not ours to mend
+                    following = lags @ self._weights[:-1] + self._weights[-1]
                 out[part, lead] = following
                 lags = np.column_stack([following, lags[:, :-1]])
         return out * self._scale + self._center
