@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +177,15 @@ def test_any_other_batch_leaves_no_trace(batch: FrameBatch) -> None:
     assert columns(subject) == before
     admission = native_of(subject).admit(batch_of([b"a", b"a"], [6, 7], [[1.0]] * 2), 3)
     assert admission is not None
+
+
+def test_without_machine_code_all_goes_the_general_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where llvmlite cannot be imported, every batch is judged by columns."""
+    monkeypatch.setitem(sys.modules, "foretell.native_admit", None)
+    subject = Admitter(CONFIG, STREAMS)
+    for number in (7, 8):
+        (admission,) = subject.admit(batch_of([b"a", b"b"], [number] * 2, [[1.0]] * 2), number)
+        assert admission.num_accepted == 2
 
 
 @settings(max_examples=60)

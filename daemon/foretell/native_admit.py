@@ -8,11 +8,11 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from llvmlite import binding as llvm
 
 from foretell.admission import Accepted, Admission
 from foretell.kernel_admit import ADMIT, write_admission
 from foretell.kernel_index import ENTER, LEAVE, NAME_WORDS
+from foretell.machine_code import compile_module
 from foretell.rounds import Steps
 from foretell.wire import FrameBatch, Names
 
@@ -32,16 +32,7 @@ class Code:
     """Machine code of the module of `write_admission`; holds the memory that it lies in. It keeps the GIL."""
 
     def __init__(self) -> None:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        module = llvm.parse_assembly(write_admission())
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
-        )
-        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-        builder.getModulePassManager().run(module, builder)
-        self._engine = llvm.create_mcjit_compiler(module, machine)
-        self._engine.finalize_object()
+        self._engine = compile_module(write_admission())
         find = self._engine.get_function_address
         self.admit = ctypes.PYFUNCTYPE(ctypes.c_int64, *_ADMIT)(find(ADMIT))
         self.enter, self.leave = (ctypes.PYFUNCTYPE(None, *_SEAT)(find(name)) for name in (ENTER, LEAVE))
