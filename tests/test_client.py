@@ -19,7 +19,7 @@ from forecasts import make_forecasts
 from foretell.choices import OutputFormat
 from foretell.client import PeerTimeoutError, Producer, Subscriber
 from foretell.errors import EndpointError, ForetellError
-from foretell.receive import Inbox, read_message
+from foretell.part_reader import Inbox, read_message
 from foretell.sockets import ZmqSocket
 from foretell.wire import (
     Flag,

@@ -17,9 +17,10 @@ from foretell.choices import Mode
 from foretell.config import InputConfig
 from foretell.connections import Disconnect
 from foretell.errors import EndpointError
-from foretell.receive import Inbox, PartReader, Receiver, count_records, count_rows, read_message
+from foretell.part_reader import Inbox, PartReader, count_records, count_rows, read_message
+from foretell.receive import Receiver
 from foretell.sockets import ZmqContext, ZmqSocket, open_context
-from foretell.wire import PACKED_FORECAST, PACKED_FRAME
+from foretell.wire import PACKED_FORECAST, PACKED_FRAME, Array
 from peers import DEADLINE_S, await_subscription, endpoint_of, has_ipv6
 
 HEADER = b'{"htype":"array-1.0","type":"float32","shape":[1,1],"source":"a"}'
@@ -90,7 +91,7 @@ def drain_until(receiver: Receiver, is_enough: Callable[[Inbox], bool]) -> Inbox
         )
         receiver.socket.poll(100)
         inbox = receiver.drain(4096)
-        total.bodies += inbox.bodies
+        total.bodies += inbox.parts
         total.num_malformed += inbox.num_malformed
     return total
 
@@ -284,8 +285,8 @@ def test_a_drain_takes_no_more_than_asked(
     while len(numbers) < 8:
         assert time.monotonic() < deadline_s
         inbox = receiver.drain(25)
-        sizes.append(sum(count_records(body) if isinstance(body, bytes) else 25 for body in inbox.bodies))
-        numbers += [frame_of(body) for body in inbox.bodies if isinstance(body, bytes)]
+        sizes.append(sum(count_records(body) if isinstance(body, bytes) else 25 for body in inbox.parts))
+        numbers += [frame_of(body) for body in inbox.parts if isinstance(body, bytes)]
     assert numbers == list(range(8))
     assert max(sizes) <= 25 + 24
 
@@ -355,7 +356,7 @@ def test_a_message_without_end_is_taken_in_pieces(
         taken_before = fake.num_taken
         inbox = receiver.drain(10)
         assert fake.num_taken - taken_before <= 30
-        total.bodies += inbox.bodies
+        total.bodies += inbox.parts
         total.num_malformed += inbox.num_malformed
     assert total == Inbox([packed(7)], 1)
 
@@ -367,10 +368,11 @@ def test_drains_cut_nothing_apart(messages: list[list[bytes]], max_frames: int) 
     receiver.socket = FakeSocket(messages)  # type: ignore[assignment]
     receiver._reader = PartReader(receiver._has_more)
     receiver._packed_like = PACKED_FRAME, 0, 0
+    receiver._native = None
     total = Inbox()
     for _ in range(sum(map(len, messages)) + 1):
         inbox = receiver.drain(max_frames)
-        total.bodies += inbox.bodies
+        total.bodies += inbox.parts
         total.num_malformed += inbox.num_malformed
     alone = [read_message(parts) for parts in messages]
     assert total.bodies == [body for inbox in alone for body in inbox.bodies]
@@ -462,14 +464,14 @@ def test_a_subscription_lost_to_an_oversize_part_is_made_again(
     receiver = open_receiver(endpoints=(f"tcp://{host}:{port}",), mode=Mode.CONNECT, max_message_bytes=4096)
     await_subscription(peer, receiver.socket)
     num_given_up = 0
-    bodies = []
+    bodies: list[bytes | Array] = []
     for number in range(5):
         peer.send(packed(number))
         peer.send(bytes(5000))
         start_s = time.monotonic()
         while True:  # the peer sees the subscription go, and come again
             zmq.select([receiver.monitor, receiver.socket], [], [], 0.01)
-            bodies += receiver.drain(4096).bodies
+            bodies += receiver.drain(4096).parts
             num_given_up += receiver.read_monitor().disconnects.get(Disconnect.PROTOCOL, 0)
             if peer.poll(0) and peer.recv() == b"\x01":
                 break

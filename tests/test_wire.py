@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foretell.receive import read_message
+from foretell.part_reader import read_message
 from foretell.wire import Decoded, Refusal, decode, is_valid_name
 from foretell.wire_packed import frame_dtype
 from wire_cases import ARRIVAL_NS, MAX_CHANNELS, MAX_FRAMES, VECTORS, Body, array, by_stream, record, rows_of

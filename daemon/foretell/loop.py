@@ -91,10 +91,10 @@ class Loop:
         """One turn: carry what has arrived from socket to socket. Whether there was anything."""
         began_ns = time.monotonic_ns()
         inbox = self.receiver.drain(self._max_frames)
-        if not inbox.bodies and not inbox.num_malformed:
+        if not inbox.parts and not inbox.num_malformed:
             return False
         received_ns = time.monotonic_ns()
-        decoded = decode(inbox.bodies, time.time_ns(), self._max_channels, self._max_frames)
+        decoded = decode(inbox.parts, time.time_ns(), self._max_channels, self._max_frames)
         decoded_ns = time.monotonic_ns()
         self._observer.decoded(decoded.refused, inbox.num_malformed)
         phases_ns = [received_ns - began_ns, decoded_ns - received_ns, 0, 0, 0]

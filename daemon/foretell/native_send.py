@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,6 +11,7 @@ import zmq
 
 from foretell.kernel_send import SEND, write_send
 from foretell.machine_code import compile_module
+from foretell.native_zmq import NotNativeError, find_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +26,6 @@ _FEW: Final = 256
 _ARGUMENTS: Final = [ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 4]
 
 
-class NotNativeError(Exception):
-    """Machine code cannot send here; the message says why."""
-
-
 class Code:
     """Machine code of the module of `write_send`, and where libzmq's `zmq_send` is."""
 
@@ -38,9 +34,7 @@ class Code:
         address = self._engine.get_function_address(SEND)
         self.call_alone = ctypes.PYFUNCTYPE(ctypes.c_int64, *_ARGUMENTS)(address)  # keeps the GIL
         self.call = ctypes.CFUNCTYPE(ctypes.c_int64, *_ARGUMENTS)(address)
-        # The binding's extension is linked with the one libzmq that its sockets are of.
-        binding = sys.modules[zmq.backend.Socket.__module__].__file__
-        self.zmq_send = ctypes.cast(ctypes.CDLL(binding).zmq_send, ctypes.c_void_p).value
+        self.zmq_send = find_function("zmq_send")
 
 
 @functools.cache
@@ -48,7 +42,7 @@ def compile_code() -> Code:
     """The machine code, compiled once in a process. Raises NotNativeError."""
     try:
         return Code()
-    except (RuntimeError, AttributeError, OSError) as error:  # of LLVM, or of a binding built in another way
+    except RuntimeError as error:  # of LLVM
         raise NotNativeError(str(error)) from error
 
 

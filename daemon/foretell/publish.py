@@ -10,6 +10,7 @@ import zmq
 
 from foretell.choices import OutputFormat
 from foretell.config import OutputConfig
+from foretell.native_zmq import NotNativeError
 from foretell.sockets import ZAP_DOMAIN, Transport, ZmqContext, ZmqSocket, configure, open_endpoints
 from foretell.wire import (
     BATCH_TOPIC,
@@ -94,7 +95,7 @@ class Publisher:
 def _open_native(socket: ZmqSocket, send: Callable[..., Any]) -> NativeSender | None:
     """What sends the messages of a batch by machine code, None where it cannot."""
     try:
-        from foretell.native_send import NativeSender, NotNativeError  # llvmlite may be absent
+        from foretell.native_send import NativeSender  # llvmlite may be absent
     except ImportError:
         return None
     try:

@@ -1,22 +1,21 @@
-"""The SUB socket: takes what has arrived, and tells apart which parts are frames.
-
-Here alone it is known how messages are cut into parts; what a frame means is the next stage's to say.
-"""
+"""The SUB socket: takes what has arrived; `foretell.part_reader` tells apart which parts are frames."""
 
 from __future__ import annotations
 
-import enum
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import zmq
 
 from foretell.config import InputConfig
 from foretell.connections import ConnectionChanges, ConnectionMonitor
+from foretell.native_zmq import NotNativeError
+from foretell.part_reader import Inbox, Next, PartReader, count_records
 from foretell.sockets import ZAP_DOMAIN, Transport, ZmqContext, ZmqSocket, configure, open_endpoints
-from foretell.wire import ARRAY_START, PACKED_FORECAST, PACKED_FRAME, TOPIC_MAX_BYTES, Array
-from foretell.wire_types import CHANNELS_MAX
+from foretell.wire import PACKED_FRAME, Array
+
+if TYPE_CHECKING:
+    from foretell.native_receive import NativeReceiver
 
 # Plain integers: libzmq's binding takes them without a look into an enum.
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -25,112 +24,11 @@ _RCVMORE = int(zmq.RCVMORE)
 # Topic, header and payload: the most parts that one frame needs. Bounds a drain where parts carry no frames.
 _MAX_PARTS_A_FRAME = 3
 
-_PACKED_HEADER_BYTES = 96
-_ROWS = re.compile(rb'"shape"\s*:\s*\[\s*(\d{1,9})\s*,')
+# Parts that are received one by one before it is worth while to look for a run of them.
+_FEW = 16
 
-
-@dataclass(slots=True)
-class Inbox:
-    """What a drain took: bodies in order of arrival, and the number of parts or messages that are none."""
-
-    bodies: list[bytes | Array] = field(default_factory=list)
-    num_malformed: int = 0
-
-
-class Next(enum.Enum):
-    """What the next part can be, given those before it in its message."""
-
-    ANYTHING = enum.auto()  # the first part of a message, or the one after a packed body
-    AFTER_TOPIC = enum.auto()  # one part came that is the topic if a body follows
-    AFTER_STRAYS = enum.auto()  # parts came of which at least one is no topic
-    PAYLOAD = enum.auto()  # an array's header came
-    REFUSED = enum.auto()  # the message is refused already
-
-
-class PartReader:
-    """Tells bodies from topics and strays, part by part, and never lets one message shift the parts of the next.
-
-    A packed body is judged by itself, so where its message ends is never asked. For every other part it is asked
-    whether more parts follow, so that what a part is depends on its own message alone.
-
-    has_more: whether the part just received has another after it in its message.
-    """
-
-    def __init__(self, has_more: Callable[[], bool]) -> None:
-        self.inbox = Inbox()
-        self.next = Next.ANYTHING
-        self._has_more = has_more
-        self._header = b""
-        self._has_strays = False  # whether parts before the body are malformed
-
-    def take(self, part: bytes) -> int:
-        """Take the next part in; returns how many frames, refused ones among them, it completes (an estimate)."""
-        expected = self.next
-        if expected is Next.PAYLOAD:
-            if self._has_more():
-                return self._refuse(has_more=True)
-            return self._accept((self._header, part), count_rows(self._header, part))
-        if expected is Next.REFUSED:
-            if not self._has_more():
-                self._begin()
-            return 0
-        if part.startswith(PACKED_FRAME):
-            return self._accept(part, count_records(part))
-        is_header = part.startswith(ARRAY_START)
-        has_more = self._has_more()
-        if not has_more or (len(part) > TOPIC_MAX_BYTES and not is_header):
-            return self._refuse(has_more=has_more)
-        if is_header:
-            self._header = part
-            self.next = Next.PAYLOAD
-        elif expected is Next.ANYTHING and not part.startswith(PACKED_FORECAST):
-            self.next = Next.AFTER_TOPIC
-        else:
-            self._has_strays = True
-            self.next = Next.AFTER_STRAYS
-        return 0
-
-    def _accept(self, body: bytes | Array, num_frames: int) -> int:
-        self.inbox.bodies.append(body)
-        if self._has_strays:
-            self.inbox.num_malformed += 1
-            num_frames += 1
-        self._begin()
-        return num_frames
-
-    def _refuse(self, *, has_more: bool) -> int:
-        """Refuse the message, the strays before included, and pass over what it has more."""
-        self.inbox.num_malformed += 1
-        self._begin()
-        if has_more:
-            self.next = Next.REFUSED
-        return 1
-
-    def _begin(self) -> None:
-        self.next = Next.ANYTHING
-        self._header = b""
-        self._has_strays = False
-
-
-def count_records(part: bytes) -> int:
-    """How many records a packed part of at least four bytes holds if it is sound, and at least 1."""
-    channels = min(int.from_bytes(part[4:6], "little"), CHANNELS_MAX)
-    return len(part) // (_PACKED_HEADER_BYTES + 4 * channels) or 1
-
-
-def count_rows(header: bytes, payload: bytes) -> int:
-    """About how many rows an array has: what its header says, at least 1 and no more than there is payload for."""
-    match = _ROWS.search(header)
-    return max(1, min(int(match[1]), len(payload) // 4)) if match else 1
-
-
-def read_message(parts: Sequence[bytes]) -> Inbox:
-    """What one whole message holds."""
-    position = 0
-    reader = PartReader(lambda: position < len(parts) - 1)
-    for position, part in enumerate(parts):  # noqa: B007 - the reader looks at it
-        reader.take(part)
-    return reader.inbox
+# Room for a run of parts: 4,096 frames of some 500 channels. A longer one is taken in the next drain.
+_RUN_BYTES = 8 << 20
 
 
 class Receiver:
@@ -152,6 +50,7 @@ class Receiver:
         # Of the packed part before: magic and channels, length, number of records. Parts that agree in the first two
         # agree in the third. No part is like this first one.
         self._packed_like = PACKED_FRAME, 0, 0
+        self._native = _open_native(self.socket)
 
     @property
     def monitor(self) -> ZmqSocket:
@@ -164,15 +63,53 @@ class Receiver:
         Frames refused here count too. The last part can go beyond with its own records; a message can be cut between
         two drains, and the next one goes on where this one ended. Never waits.
         """
+        inbox = self._reader.inbox = Inbox()
+        most_parts = _MAX_PARTS_A_FRAME * max_frames
+        if self._native is None or max_frames <= _FEW:
+            self._read(most_parts, max_frames)
+            return inbox
+        num_frames = self._read(_FEW, max_frames)
+        if num_frames is None:
+            return inbox
+        if self._is_run(inbox.bodies):
+            num_more = self._read_run(self._native, max_frames - num_frames)
+            if num_more is None:
+                return inbox
+            num_frames += num_more
+        if num_frames < max_frames:
+            self._read(most_parts, max_frames - num_frames)
+        return inbox
+
+    def _is_run(self, bodies: Sequence[bytes | Array]) -> bool:
+        """Whether all parts so far are packed ones like the last, so that more of them can be expected."""
+        start, length, _ = self._packed_like
+        return (
+            len(bodies) == _FEW
+            and self._reader.next is Next.ANYTHING
+            and all(isinstance(body, bytes) and len(body) == length and body[:6] == start for body in bodies)
+        )
+
+    def _read_run(self, native: NativeReceiver, max_frames: int) -> int | None:
+        """Take parts like those before for as long as they come; how many frames, None where nothing more is there."""
+        inbox, num_records = self._reader.inbox, self._packed_like[2]
+        first = cast("list[bytes]", inbox.bodies)
+        most = max(1, min(-(-max_frames // num_records), _RUN_BYTES // len(first[0])))
+        inbox.run, other = native.take(first, most)
+        num_parts, inbox.bodies = len(inbox.run) - len(first), []
+        if other is None:
+            return None
+        return num_parts * num_records + self._reader.take(other)
+
+    def _read(self, most_parts: int, max_frames: int) -> int | None:
+        """Take parts one by one; how many frames they are, None where no more are there or wanted."""
         reader, recv = self._reader, self.socket.recv
-        inbox = reader.inbox = Inbox()
-        append = inbox.bodies.append
+        append = reader.inbox.bodies.append
         anything, after_topic = Next.ANYTHING, Next.AFTER_TOPIC
         start, length, num_records = self._packed_like
         expected = reader.next
         num_frames = 0
         try:
-            for _ in range(_MAX_PARTS_A_FRAME * max_frames):
+            for _ in range(most_parts):
                 part = recv(_NOBLOCK)
                 is_alike = part[:6] == start and len(part) == length
                 # The reader would do the same with a packed part, with or without a topic; this is faster.
@@ -190,11 +127,12 @@ class Receiver:
                     expected = reader.next
                 if num_frames >= max_frames:
                     break
+            is_over = num_frames >= max_frames
         except zmq.Again:
-            pass
+            is_over = True
         reader.next = expected
         self._packed_like = start, length, num_records
-        return inbox
+        return None if is_over else num_frames
 
     def read_monitor(self) -> ConnectionChanges:
         """What became of the connections since the last call; connects again what libzmq has given up. Never waits.
@@ -230,3 +168,15 @@ class Receiver:
         self.socket.sndhwm = 0  # subscriptions are sent: beyond a mark libzmq drops them without a word
         for prefix in config.subscribe:
             self.socket.subscribe(prefix)
+
+
+def _open_native(socket: ZmqSocket) -> NativeReceiver | None:
+    """What takes runs of parts by machine code, None where it cannot."""
+    try:
+        from foretell.native_receive import NativeReceiver  # llvmlite may be absent
+    except ImportError:
+        return None
+    try:
+        return NativeReceiver(socket)
+    except NotNativeError:
+        return None

@@ -42,6 +42,7 @@ from foretell.wire_types import (
     ForecastBatch,
     FrameBatch,
     Names,
+    Parts,
     Refusal,
     is_valid_name,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "ForecastBatch",
     "FrameBatch",
     "Names",
+    "Parts",
     "Refusal",
     "decode",
     "decode_forecasts",
@@ -108,10 +110,10 @@ def decode_forecasts(parts: Sequence[bytes]) -> tuple[ForecastBatch, NDArray[np.
 
 def _decode_uniform(bodies: Sequence[bytes | Array], arrival_ns: int, max_channels: int) -> FrameBatch | None:
     """The frames of sound packed parts of one length and channel count, as nearly always; None for anything else."""
-    lengths = set(map(len, bodies))
-    if len(lengths) != 1 or not isinstance(bodies[0], bytes):
+    lengths = {bodies.data.shape[1]} if isinstance(bodies, Parts) else set(map(len, bodies))
+    if len(lengths) != 1 or not isinstance(first := bodies[0], bytes):
         return None
-    num_channels = channels_of(bodies[0][:HEAD_BYTES])
+    num_channels = channels_of(first[:HEAD_BYTES])
     if num_channels is None or num_channels > max_channels:
         return None
     parts = cast("Sequence[bytes]", bodies)  # an array is a tuple of length 2, and a head is longer than that

@@ -17,6 +17,7 @@ from foretell.wire_types import (
     ForecastBatch,
     FrameBatch,
     Names,
+    Parts,
 )
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def decode_lone(part: bytes, arrival_ns: int, max_channels: int) -> FrameBatch |
 
 def read_records(parts: Sequence[bytes], num_channels: int) -> Records:
     """All records of parts whose lengths are multiples of a record, joined."""
-    return np.frombuffer(b"".join(parts), frame_dtype(num_channels))
+    joined = parts.data if isinstance(parts, Parts) else b"".join(parts)
+    return np.frombuffer(joined, frame_dtype(num_channels))
 
 
 def find_malformed(records: Records, num_channels: int) -> NDArray[np.bool_] | None:

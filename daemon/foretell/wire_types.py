@@ -96,6 +96,34 @@ class Names(Sequence[bytes]):  # noqa: PLW1641 - not to be hashed, as no list is
         return names
 
 
+class Parts(Sequence[bytes]):  # noqa: PLW1641 - not to be hashed, as no list is
+    """Packed parts of one length that lie one behind the other, as the records in them are decoded.
+
+    data: u8 [parts, bytes], C-contiguous.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Parts: ...
+    def __getitem__(self, index: int | slice) -> bytes | Parts:
+        if isinstance(index, slice):
+            return Parts(np.ascontiguousarray(self.data[index]))
+        part: bytes = self.data[index].tobytes()
+        return part
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
 # The values that flow between the stages are made once or more a batch, and a batch can be one frame: none of them is
 # frozen, which would cost as much as 1 us each. No stage changes what it was given.
 
