@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from device_pipeline import CONFIG, DEVICES, DevicePipeline, engine_of
 from foretell.choices import OnGap, WhenFull
 from foretell.config import StreamsConfig
 from foretell.device_engine import DeviceEngine
@@ -18,55 +19,21 @@ from foretell.model import Model
 from foretell.rounds import Steps
 from foretell.step import Engine
 from pipeline import Pipeline, frames_of
-from small_models import engine_specs, joint_spec, model_of
+from small_models import calibrated_specs, engine_specs, joint_spec, model_of
 
-CONFIG = StreamsConfig(capacity=40, max_channels=8)
 SPECS = engine_specs()
-MODELS = {name: model_of(spec) for name, spec in SPECS.items()}
+ALL_SPECS = SPECS | calibrated_specs()
+MODELS = {name: model_of(spec) for name, spec in ALL_SPECS.items()}
 CLOSE = 2e-4
 """Relative, and absolute of values of size 1 to 100: outputs come back multiplied with the size of a change."""
 
 Fed = list[tuple[bytes, int, NDArray[np.float32]]]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "cpu",
-        pytest.param(
-            "cuda",
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use"),
-        ),
-    ],
-)
+@pytest.fixture(scope="module", params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The CPU, and a GPU where there is one, which steps by CUDA graphs."""
     return torch.device(str(request.param))
-
-
-class DevicePipeline(Pipeline):
-    """Admission and the engine for a device."""
-
-    def __init__(
-        self, model: Model, device: torch.device, config: StreamsConfig = CONFIG, horizon: int = 1
-    ) -> None:
-        super().__init__(model, config, horizon)
-        self.device_engine = engine_of(model, device, horizon)
-        self.step = self.device_engine.step
-
-
-_ENGINES: dict[tuple[int, str, int], tuple[Model, DeviceEngine]] = {}
-
-
-def engine_of(model: Model, device: torch.device, horizon: int = 1, num_rows: int = 200) -> DeviceEngine:
-    """An engine whose states are empty; graphs are captured once for all tests."""
-    key = (id(model), device.type, horizon)
-    if key not in _ENGINES:
-        _ENGINES[key] = model, DeviceEngine(model, num_rows, horizon, device)
-        _ENGINES[key][1].warm_up()
-    engine = _ENGINES[key][1]
-    engine.arena.restart(np.arange(num_rows))
-    return engine
 
 
 def assert_close(got: Fed, expected: Fed) -> None:
@@ -108,7 +75,7 @@ def test_it_gives_what_the_engine_for_the_cpu_gives(
         at += size
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", ALL_SPECS)
 @pytest.mark.parametrize("batch_size", [7, 8, 9, 100])
 def test_padding_touches_no_stream(spec: str, batch_size: int, device: torch.device) -> None:
     """Streams that share padded batches have the forecasts that each has alone."""
@@ -240,7 +207,7 @@ def test_states_that_overflow_again_and_again_begin_anew_where_the_cpus_do(devic
     )
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", ALL_SPECS)
 def test_extreme_values_leave_every_state_finite(spec: str, device: torch.device) -> None:
     """Neither huge, tiny nor missing values make a state non-finite."""
     hostile = np.array([3e38, -3e38, 1e-45, -0.0, np.nan, 1e30, -1e-30, 0.0], np.float32)
@@ -253,7 +220,7 @@ def test_extreme_values_leave_every_state_finite(spec: str, device: torch.device
 
 def test_bytes_per_row_are_those_of_the_arena() -> None:
     """The bytes that a row is said to take are what it takes, and a multiple of 16."""
-    for spec in SPECS.values():
+    for spec in ALL_SPECS.values():
         engine = DeviceEngine(model_of(spec), 9, 1, torch.device("cpu"))
         state = engine.arena.state
         assert state.nbytes == (9 + 1) * device_bytes_per_row(model_of(spec))
@@ -266,7 +233,7 @@ def test_only_a_state_that_can_be_thrown_away_is_tried_again(monkeypatch: pytest
     engine = poisoned(model, torch.device("cpu"), row=2)
     run, rows_run = engine._run, []
 
-    def recorded(lanes: Lanes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def recorded(lanes: Lanes) -> NDArray[np.float32]:
         rows_run.append(lanes.rows.tolist())
         return run(lanes)
 

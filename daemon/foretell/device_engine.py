@@ -13,8 +13,17 @@ import torch
 
 from foretell.device import describe_device, naming_what_takes_memory
 from foretell.device_lanes import Lanes, Transfer, cut, from_first, lanes_of, select
-from foretell.device_step import BAD, FINE, DeviceArena, DeviceStep, device_bytes_per_row, num_results
-from foretell.stepped import in_frame_order
+from foretell.device_step import (
+    BAD,
+    BAD_FROM_THE_START,
+    FINE,
+    DeviceArena,
+    DeviceStep,
+    Results,
+    device_bytes_per_row,
+)
+from foretell.lead_arena import LeadArena
+from foretell.stepped import Errors, in_frame_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +64,8 @@ class DeviceEngine:
         # Of a row: four gates from the input, from the state, and the cell's own.
         gate_bytes = 3 * 4 * 4 * spec.hidden_size
         self._buckets = [size for size in _BUCKETS if size * gate_bytes <= _WORK_BYTES] or _BUCKETS[:1]
-        num_in, num_out = _NUM_MARKS + spec.input_channels, num_results(spec, horizon)
+        self._results = Results(spec, horizon)
+        num_in, num_out = _NUM_MARKS + spec.input_channels, self._results.num_columns
         self._num_lanes = max(self._buckets[-1], _TRANSFER_BYTES // (4 * max(num_in, num_out)))
         self._bytes_per_row = device_bytes_per_row(model)
         with torch.inference_mode(), naming_what_takes_memory(num_rows, self._bytes_per_row):
@@ -69,6 +79,9 @@ class DeviceEngine:
             self._at = torch.zeros((), dtype=torch.int64, device=device)
             self._count = torch.arange(self._buckets[-1], device=device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._leads: LeadArena | None = None
+        if horizon > 1 and spec.calibrator is not None:
+            self._leads = LeadArena(spec, num_rows, horizon)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -90,22 +103,50 @@ class DeviceEngine:
 
     def step(self, steps: Steps) -> Stepped:
         """Step the rounds of a batch in order; the forecasts are in the order of the accepted frames."""
-        lanes = lanes_of(steps, self._spec.input_channels)
-        verdict, forecast = self._run(lanes)
-        restarted = verdict != FINE
-        while (again := verdict == BAD).any():
+        lanes, at = lanes_of(steps, self._spec.input_channels), self._results
+        results = self._run(lanes)
+        restarted = results[:, at.verdict] != FINE
+        while (again := results[:, at.verdict] == BAD).any():
             # Such a frame is stepped anew from an empty state, which its row now has, and all after it too.
-            at, is_first = from_first(lanes, again)
-            verdict[at], forecast[at] = self._run(select(lanes, at, is_first))
-            restarted[at] = (verdict[at] != FINE) | is_first
+            anew, is_first = from_first(lanes, again)
+            results[anew] = self._run(select(lanes, anew, is_first))
+            restarted[anew] = (results[anew, at.verdict] != FINE) | is_first
+        forecast = self._forecast(lanes, results, restarted)
         by_step = forecast.reshape(*steps.rows.shape, *forecast.shape[1:])
-        return in_frame_order(steps, by_step, restarted if restarted.any() else None)
+        anywhere = restarted if restarted.any() else None
+        if self._spec.calibrator is None:
+            return in_frame_order(steps, by_step, anywhere)
+        surprise = results[:, at.surprise].reshape(*steps.rows.shape, -1)
+        errors = Errors(*results[:, at.errors].sum(axis=0, dtype=np.float64).tolist())
+        return in_frame_order(steps, by_step, anywhere, surprise, errors)
+
+    def _forecast(
+        self, lanes: Lanes, results: NDArray[np.float32], restarted: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """The forecasts [n, horizon, quantiles, channels] among the results; the further leads are calibrated here."""
+        spec, at, num_lanes = self._spec, self._results, lanes.rows.size
+        shape = num_lanes, self.horizon, len(spec.quantiles), spec.output_channels
+        forecast = np.full(shape, np.nan, np.float32)
+        forecast[:, 0] = results[:, at.first].reshape(forecast[:, 0].shape)
+        paths = results[:, at.medians].reshape(num_lanes, self.horizon - 1, spec.output_channels)
+        forecast[:, 1:, spec.median_index] = paths
+        if self._leads is None:
+            return forecast
+        begins, observed = lanes.begins | restarted, ~np.isnan(lanes.values)
+        is_fine, values = results[:, at.verdict] != BAD_FROM_THE_START, results[:, at.values]
+        for end, size in zip(np.cumsum(lanes.sizes).tolist(), lanes.sizes.tolist(), strict=True):
+            part = np.arange(end - size, end)
+            self._leads.restart(lanes.rows[part[begins[part]]])
+            part = part[is_fine[part]]
+            forecast[part, 1:] = self._leads.advance(
+                lanes.rows[part], values[part], paths[part], observed[part]
+            )
+        return forecast
 
     @torch.inference_mode()
-    def _run(self, lanes: Lanes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What became of each step, float32 [n], and its forecast, float32 [n, horizon, quantiles, channels]."""
-        spec, num_lanes = self._spec, lanes.rows.size
-        results = np.empty((num_lanes, self._out.shape[1]), np.float32)
+    def _run(self, lanes: Lanes) -> NDArray[np.float32]:
+        """The results of each step, float32 [n, columns]."""
+        results = np.empty((lanes.rows.size, self._results.num_columns), np.float32)
         for transfer in cut(lanes.sizes, self._buckets, self._num_lanes):
             end = sum(transfer.buckets)
             self._fill_in(transfer, lanes, end)
@@ -121,15 +162,7 @@ class DeviceEngine:
             if self._is_cuda:
                 torch.cuda.current_stream(self._device).synchronize()
             results[transfer.part] = self._outside_out.numpy()[transfer.places]
-        num_first = len(spec.quantiles) * spec.output_channels
-        forecast = np.full(
-            (num_lanes, self.horizon, len(spec.quantiles), spec.output_channels), np.nan, np.float32
-        )
-        forecast[:, 0] = results[:, 1 : 1 + num_first].reshape(forecast[:, 0].shape)
-        forecast[:, 1:, spec.median_index] = results[:, 1 + num_first :].reshape(
-            num_lanes, self.horizon - 1, spec.output_channels
-        )
-        return results[:, 0].copy(), forecast
+        return results
 
     def _fill_in(self, transfer: Transfer, lanes: Lanes, end: int) -> None:
         """Write a transfer's lanes, and padding up to `end` where there are none, into what goes in."""

@@ -43,14 +43,14 @@ class LeadArena:
         Gives their quantiles, float32 [n, horizon - 1, Q, channels], see `foretell.leads.LeadCalibrator`.
         """
         num_rows, num_channels = values.shape
-        state = self.state[rows].reshape(num_rows * num_channels, -1).T
+        state = self.state[rows].reshape(values.size, self.state.shape[1] // num_channels).T
         led = self._calibrator.advance(
             state,
             values.reshape(-1),
-            paths.transpose(1, 0, 2).reshape(-1, values.size),
+            paths.transpose(1, 0, 2).reshape(paths.shape[1], values.size),
             None if observed is None else observed.reshape(-1),
         )
-        self.state[rows] = led.state.T.reshape(num_rows, -1)
+        self.state[rows] = led.state.T.reshape(num_rows, self.state.shape[1])
         by_row: Floats = led.levels.reshape(*led.levels.shape[:2], num_rows, num_channels)
         return by_row.transpose(2, 0, 1, 3)
 

@@ -225,7 +225,8 @@ class LeadCalibrator:
 
     def _by_lead(self, state: Floats, rows: slice) -> Floats:
         """A view of what a state holds by lead and level, [horizon - 1, levels, n]."""
-        return state[rows].reshape(self._num_leads, -1, state.shape[1])
+        num_rows = rows.stop - rows.start
+        return state[rows].reshape(self._num_leads, num_rows // self._num_leads, state.shape[1])
 
 
 def _powered(x: Floats) -> Floats:
