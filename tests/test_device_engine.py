@@ -14,7 +14,7 @@ from foretell.choices import OnGap, WhenFull
 from foretell.config import StreamsConfig
 from foretell.device_engine import DeviceEngine
 from foretell.device_lanes import Lanes
-from foretell.device_step import device_bytes_per_row
+from foretell.device_step import DeviceArena, DeviceStep, Results, device_bytes_per_row
 from foretell.model import Model
 from foretell.rounds import Steps
 from foretell.step import Engine
@@ -216,6 +216,18 @@ def test_extreme_values_leave_every_state_finite(spec: str, device: torch.device
     for step in range(20):
         subject.feed(frames_of([b"bad"], [step], rng.choice(hostile, (1, 3))))
     assert subject.device_engine.arena.state.isfinite().all()
+
+
+@pytest.mark.parametrize("spec", ALL_SPECS)
+def test_a_step_looks_at_no_value(spec: str) -> None:
+    """It runs on tensors that hold no values, so a CUDA graph can hold it; what it gives has the shape that is said."""
+    model, device = MODELS[spec], torch.device("meta")
+    horizon = 3 if ALL_SPECS[spec].outputs_are_inputs else 1
+    with torch.inference_mode():
+        step = DeviceStep(model, DeviceArena(model, 9, device), horizon)
+        rows, begins = torch.arange(4, device=device), torch.zeros(4, 1, dtype=torch.bool, device=device)
+        results = step(rows, begins, torch.zeros(4, model.spec.input_channels, device=device))
+    assert results.shape == (4, Results(model.spec, horizon).num_columns)
 
 
 def test_bytes_per_row_are_those_of_the_arena() -> None:

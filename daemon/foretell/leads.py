@@ -2,9 +2,9 @@
 
 To judge every forecast of every lead would take a number of pending forecasts that grows with the square of the
 horizon. So one path at a time is in flight: what was forecast after one frame, of all leads, is compared with the
-frames that follow, and when the last has come the next path begins. That is one comparison a frame and O(horizon)
-numbers a lane and level. Between two paths pass some frames, now more, now fewer: a cycle of as many frames as the
-horizon would have each lead judged at one time of day alone.
+frames that follow, and when the last has come another path begins. That is one comparison a frame and O(horizon)
+numbers a lane and level. Between two paths pass some frames, now more, now fewer: if each began right after the other,
+a cycle whose period the horizon divides would have each lead judged in some of its phases alone.
 
 The model says nothing of how wide the further leads' bands are. So a quantile's distance from the median is what it is
 for normal errors as large as this lead's were, in units of the lane's recent change from frame to frame, times a factor
@@ -33,8 +33,8 @@ LEAST_JUDGED: Final = 32
 """Comparisons until a lead's quantiles are meant: of so many, the mean error is off by a quarter once in twenty."""
 
 _MEMORY: Final = 64  # comparisons until one counts half
-_LEAST_CHANGES: Final = 8  # from frame to frame, until there is a unit and paths are judged
 _FAST, _SLOW = 24, 256  # likewise frames, for the means of the changes of which the unit is made
+_LEAST_CHANGES: Final = 8  # until there is a unit, and paths begin
 _POWER: Final = 5  # squarings: path and persistence are weighed by the 32nd power of their errors
 _LEAST_RATIO: Final = np.float32(0.1)
 _BIG_ERROR: Final = np.float32(64.0)  # errors, or roots, so many times their mean count as so many
