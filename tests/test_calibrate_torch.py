@@ -42,7 +42,7 @@ def run(
     subject = TorchCalibrator(CalibratorSpec(), levels, device)
     normalizer, lanes = Normalizer(NormalizerSpec()), values.shape[1]
     scaling, state, results = normalizer.initial_state(lanes), calibrator.initial_state(lanes), []
-    tensor = subject.initial_state.expand(-1, lanes)
+    tensor = torch.zeros(subject.state_size, lanes, device=device)
     for t, frame in enumerate(values):
         advanced = normalizer.advance(scaling, frame, observed[t])
         taken = frame, scaling[0], advanced.unit, outputs[t]

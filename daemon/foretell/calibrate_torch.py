@@ -45,7 +45,7 @@ class _Learnt(NamedTuple):
 class TorchCalibrator:
     """Calibrates the forecasts of a model with these quantile levels on `device`.
 
-    initial_state: float32 [S, 1], of a lane that has seen nothing.
+    state_size: float32 a lane. The state of a lane that has seen nothing is all zeros.
     """
 
     def __init__(self, spec: CalibratorSpec, quantiles: Sequence[float], device: torch.device) -> None:
@@ -58,7 +58,7 @@ class TorchCalibrator:
         self._changes, self._misses = (
             torch.tensor(orders, device=device) for orders in (lattice.CHANGE_ORDERS, lattice.MISS_ORDERS)
         )
-        self.initial_state = torch.from_numpy(calibrator.initial_state(1)).to(device)
+        self._first_spread, self.state_size = float(calibrator.first_spread), calibrator.state_size
 
     def advance(
         self,
@@ -74,8 +74,12 @@ class TorchCalibrator:
         As `foretell.calibrate.Calibrator.advance`: all float32, observed bool [n].
         """
         old = dict(zip(self._rows, torch.split_with_sizes(state, self._sizes), strict=True))
-        weight, old_unit, spread = old["weight"][0], old["unit"][0], old["spread"][0]
+        weight, old_unit = old["weight"][0], old["unit"][0]
         was_forecast, is_known = old_unit > 0.0, weight > 0.0
+        # What is not 0 to begin with.
+        width = old["width"][0].masked_fill(~was_forecast, 1.0)
+        spread = old["spread"][0].masked_fill(~was_forecast, self._first_spread)
+        factors = old["factors"].masked_fill(~was_forecast, 1.0)
         divisor = old_unit.clamp(min=float(SMALLEST))
         change = _limit(_limit(values - base, LARGEST) / divisor, calibrate.LARGEST_CHANGE)
         change = change.masked_fill(~was_forecast, 0.0)
@@ -85,13 +89,13 @@ class TorchCalibrator:
         begins = ~is_known & was_forecast & observed
         learnt = self._learn(old["lattice"], change, old["median"][0], observed, rescale, begins)
         published = publish(base, old_unit, old["issued"])
-        factors, surprise = self._bands.judge(values, published, is_judged, old["factors"])
+        factors, surprise = self._bands.judge(values, published, is_judged, factors)
 
         rate = (observed & was_forecast) * self._trust_rate
         weight = weight + rate * (1.0 - weight)
         share = rate / weight.clamp(min=self._trust_rate)
         moved, miss = change.abs(), (change - old["issued"][self._median]).abs()
-        root = torch.minimum(torch.sqrt(miss / old["width"][0]), float(calibrate.BIG_ERROR) * spread)
+        root = torch.minimum(torch.sqrt(miss / width), float(calibrate.BIG_ERROR) * spread)
         spread = spread + share.clamp(max=float(calibrate.FASTEST)) * is_known * (root - spread)
         spread = spread.clamp(min=float(calibrate.LEAST_SPREAD))
 

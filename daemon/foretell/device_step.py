@@ -118,12 +118,7 @@ class DeviceStep:
         *layers, scaling, habits, guess, is_stepped, _ = torch.split_with_sizes(state, arena.sizes, dim=1)
         is_missing = values.isnan()
         entered = torch.where(is_missing, guess, values)
-        memory = _Memory(
-            layers[0::2],
-            layers[1::2],
-            _by_lane(scaling, values),
-            self._begun(_by_lane(habits, values), is_stepped.expand_as(values)),
-        )
+        memory = _Memory(layers[0::2], layers[1::2], _by_lane(scaling, values), _by_lane(habits, values))
         made = self._advance(memory, entered, ~is_missing)
         self._keep(rows, made, entered)
 
@@ -136,12 +131,6 @@ class DeviceStep:
         if made.errors is not None:
             columns += [made.errors.sum(dim=2).T.masked_fill(is_bad, 0.0), entered]
         return torch.cat(columns, dim=1)
-
-    def _begun(self, habits: torch.Tensor, is_stepped: torch.Tensor) -> torch.Tensor:
-        """The calibrator's states, where a row that was never stepped, all zeros, has that of a beginning."""
-        if self._calibrator is None:
-            return habits
-        return torch.where(is_stepped.reshape(-1) > 0.0, habits, self._calibrator.initial_state)
 
     def _keep(self, rows: torch.Tensor, made: _Made, entered: torch.Tensor) -> None:
         """Put the states back, and beside them what stands in for a value that is missing next."""
