@@ -39,6 +39,7 @@ def test_it_prints_every_series_and_all_together(
     out = capsys.readouterr().out
     for name in ("pump/a", "pump/b", "valve/a", "valve/b"):
         assert name in out
+    assert "by stream" in out
     assert "the model errs less than persistence in" in out
     assert "is not calibrated" in out
 

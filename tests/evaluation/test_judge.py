@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from foretell.errors import RecordingError
 from foretell.evaluation.anomalies import Detection
 from foretell.evaluation.judge import MODEL, Judged, Portion, judge
-from foretell.evaluation.result import sum_up
+from foretell.evaluation.result import sum_up, sum_up_streams
 from foretell.evaluation.served import Series
 
 LEVELS = (0.25, 0.5, 0.75)
@@ -210,6 +211,21 @@ def test_all_together_are_means_over_the_series() -> None:
     assert overall.coverage["0.5"] == pytest.approx(1 / 3)
     assert overall.num_better["persistence"] == 3
     assert (overall.num_series, overall.num_scored) == (3, 150)
+
+
+def test_a_stream_is_its_channels_together() -> None:
+    """By recording the figures are those of its own channels alone."""
+    channels = [
+        msgspec.structs.replace(
+            _judge(_series(_walk(100, seed), _following(_walk(100, seed), error)), Portion(first=50)),
+            recording=recording,
+        )
+        for seed, error, recording in ((1, 0.1, "pump"), (2, 0.2, "valve"), (3, 0.3, "pump"))
+    ]
+    assert sum_up_streams(channels) == {
+        "pump": sum_up([channels[0], channels[2]]),
+        "valve": sum_up([channels[1]]),
+    }
 
 
 def test_series_at_rest_have_no_ratio_and_spoil_no_mean() -> None:

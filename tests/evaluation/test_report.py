@@ -12,7 +12,7 @@ import pytest
 
 from foretell.evaluation.anomalies import Detection
 from foretell.evaluation.judge import Portion, judge
-from foretell.evaluation.result import Result, sum_up
+from foretell.evaluation.result import Result, sum_up, sum_up_streams
 from foretell.evaluation.served import Series, serve
 from made_recordings import noisy_cycle, recording_of
 from small_models import independent_spec, model_of
@@ -39,6 +39,7 @@ def _evaluated(num_channels: int = 1, horizon: int = 1) -> tuple[Result, list[Se
         horizon=horizon,
         settings={"first": 60},
         overall=sum_up(judged),
+        streams=sum_up_streams(judged),
         series=judged,
     )
     return result, series

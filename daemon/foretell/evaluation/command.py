@@ -17,7 +17,7 @@ from foretell.errors import ConfigError, RecordingError
 from foretell.evaluation.anomalies import Detection
 from foretell.evaluation.judge import Portion, judge
 from foretell.evaluation.labels import read_windows
-from foretell.evaluation.result import Result, sum_up
+from foretell.evaluation.result import Result, sum_up, sum_up_streams
 from foretell.evaluation.served import Series, serve
 from foretell.evaluation.terminal import show
 from foretell.model import BUILTIN, Model, load_model
@@ -86,6 +86,7 @@ def ask(paths: Sequence[Path], question: Question, console: Console) -> tuple[Re
         horizon=question.horizon,
         settings=settings,
         overall=sum_up(judged),
+        streams=sum_up_streams(judged),
         series=judged,
     )
     return result, series

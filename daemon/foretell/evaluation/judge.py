@@ -57,6 +57,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    recording: str
     num_scored: int
     deviation: float
     unit: float
@@ -114,6 +115,7 @@ def judge(
     surprise = surprise[~np.isnan(surprise)]
     return Judged(
         name=series.name,
+        recording=series.recording,
         num_scored=int(known.sum()),
         deviation=deviation,
         unit=unit,

@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from foretell.errors import ConfigError
 from foretell.evaluation.figures import Pictured, draw_all, draw_page
 from foretell.evaluation.judge import MODEL, Portion
@@ -38,7 +40,7 @@ def write_report(
         for one, judged in zip(series, result.series, strict=True)
     ]
     # Those of which there is most to see: the ones that go worst against persistence.
-    pictured.sort(key=lambda one: -one.judged.ratio() if one.judged.ratio() == one.judged.ratio() else 1.0)
+    pictured.sort(key=lambda one: np.nan_to_num(one.judged.ratio()), reverse=True)
     shown = pictured[:MOST_PICTURED]
     if path.suffix.lower() == ".png":
         contents = _png(draw_page(result, shown[0]))

@@ -42,7 +42,8 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What `foretell evaluate` says; `--json` writes it as it is.
 
-    model: path and fingerprint; quantiles: its levels; horizon in frames; settings: what was scored, and how.
+    model: path and fingerprint; quantiles: its levels; horizon in frames; settings: what was scored, and how. streams:
+    by recording, all its channels together; overall: all series.
     """
 
     foretell: str
@@ -53,6 +54,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     horizon: int
     settings: dict[str, float | int | None]
     overall: Overall
+    streams: dict[str, Overall]
     series: list[Judged]
 
 
@@ -79,6 +81,12 @@ def sum_up(series: Sequence[Judged]) -> Overall:
         num_hits=sum(one.num_hits for one in detected) if detected else None,
         num_false_alarms=sum(one.num_false_alarms for one in detected) if detected else None,
     )
+
+
+def sum_up_streams(series: Sequence[Judged]) -> dict[str, Overall]:
+    """By recording, all its channels together."""
+    names = dict.fromkeys(one.recording for one in series)
+    return {name: sum_up([one for one in series if one.recording == name]) for name in names}
 
 
 def _scaled_mean(series: Sequence[Judged], name: str, measure: str) -> float:

@@ -21,6 +21,8 @@ def show(result: Result, console: Console) -> None:
     """Print series by series and all together."""
     console.print(_errors_table(result))
     console.print(_bands_table(result))
+    if 1 < len(result.streams) < len(result.series):
+        console.print(_streams_table(result))
     if result.horizon > 1:
         console.print(_leads_table(result))
     if any(one.anomalies or one.detected for one in result.series):
@@ -75,6 +77,21 @@ def _bands_table(result: Result) -> Table:
     overall = result.overall
     held = (f"{overall.coverage[band]:.1%}" for band in bands)
     table.add_row("all", *held, _share(overall.surprising), "", "")
+    return table
+
+
+def _streams_table(result: Result) -> Table:
+    bands = list(result.series[0].coverage)[::-1]
+    columns = ("channels", "MAE", "CRPS", *_OTHERS, *(f"{float(band):.0%}" for band in bands))
+    table = _table("by stream: errors in standard deviations, median ratios, bands", *columns)
+    for name, one in result.streams.items():
+        table.add_row(
+            name,
+            str(one.num_series),
+            *(format_number(errors[MODEL]) for errors in (one.errors, one.crps)),
+            *(format_ratio(one.ratio.get(other)) for other in _OTHERS),
+            *(f"{one.coverage[band]:.1%}" for band in bands),
+        )
     return table
 
 
