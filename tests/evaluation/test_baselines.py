@@ -57,6 +57,13 @@ def test_the_period_of_a_pure_sine_is_found(period: int, offset: float) -> None:
     assert find_period(values.astype(np.float32).astype(np.float64)) == period
 
 
+def test_a_season_is_found_under_slow_wandering() -> None:
+    """A cycle of 24 on top of a walk that is larger by far shows in the changes."""
+    rng = np.random.default_rng(1)
+    walk = np.cumsum(rng.normal(size=2000))
+    assert find_period(walk + 6.0 * np.sin(2 * np.pi * np.arange(2000) / 24)) == 24
+
+
 def test_small_wiggles_are_no_season() -> None:
     """Of a slow cycle under noise the period is found, not a lag within which the noise happens to agree."""
     rng = np.random.default_rng(1)

@@ -18,7 +18,7 @@ MOST_LAGS: Final = 48
 ROWS_A_LAG: Final = 4  # a coefficient is fitted to so many rows at least
 ROWS_A_CALL: Final = 65_536  # bounds the memory
 LEAST_CORRELATION: Final = 0.2  # with less at its best lag, a series has no season
-NEARLY: Final = 0.98  # of the highest correlation: as high as any
+NEARLY: Final = 0.9  # of the highest correlation: as high as any
 
 
 def carried_forward(values: NDArray[np.float32]) -> Floats:
@@ -48,27 +48,36 @@ def seasonal(values: Floats, horizon: int, period: int) -> Floats:
 
 
 def find_period(values: Floats) -> int | None:
-    """The season of a series, in frames: where its autocorrelation is highest once it has fallen to nothing.
+    """The season of a series, in frames: where it, or its changes, are most like themselves again.
 
-    None where it is nowhere above `LEAST_CORRELATION` again. Two periods at least must be there to be seen.
+    None where they nowhere are. Two periods at least must be there to be seen.
     """
+
+    def error(period: int) -> float:
+        return float(np.square(values[period:] - values[:-period]).mean())
+
+    # Slow wandering hides a season in the values, and noise hides one in the changes.
+    lags = [lag for lag in (_likeness(values), _likeness(np.diff(values))) if lag is not None]
+    # A top is flat where cycles are long: of the lags beside it, the one that forecasts best.
+    beside = [k for lag in lags for k in range(lag - lag // 8, min(lag + lag // 8 + 2, values.size // 2 + 1))]
+    return min(beside, key=error, default=None)
+
+
+def _likeness(values: Floats) -> int | None:
+    """The lag at which the autocorrelation is highest once it has fallen to nothing; None for too low everywhere."""
     size = values.size
-    centred = values - values.mean()
-    power = np.abs(np.fft.rfft(centred, 2 * size)) ** 2
+    if size < 6:
+        return None
+    power = np.abs(np.fft.rfft(values - values.mean(), 2 * size)) ** 2
     covariance = np.fft.irfft(power)[: size // 2]
     fallen = np.flatnonzero(covariance <= 0.0)
-    if covariance.size < 3 or covariance[0] <= 0.0 or not fallen.size:
+    if covariance[0] <= 0.0 or not fallen.size:
         return None
-    # Of each lag the mean of its products, so that long lags are not smaller only for having fewer of them.
-    correlation = covariance / covariance[0] * size / (size - np.arange(covariance.size))
-    risen = correlation[fallen[0] :]
-    if risen.max() < LEAST_CORRELATION:
-        return None
-    # Two seasons are about as alike as one: the first of the tops that are as high as any.
+    # Two seasons are about as alike as one: the first top that is nearly as high as any. Long lags count less, since
+    # they have fewer products.
+    risen = covariance[fallen[0] :] / covariance[0]
     lag = int(fallen[0]) + int((risen >= NEARLY * risen.max()).argmax())
-    # A top is flat where cycles are long: of the lags beside it, the one that forecasts best.
-    beside = range(lag - lag // 8, min(lag + lag // 8 + 2, size // 2 + 1))
-    return min(beside, key=lambda period: float(np.square(values[period:] - values[:-period]).mean()))
+    return lag if lag >= 2 and risen.max() >= LEAST_CORRELATION else None
 
 
 class Autoregression:
