@@ -106,7 +106,7 @@ def test_what_was_not_observed_judges_nothing() -> None:
     values = walk(300)
     observed = np.arange(300)[:, None] < 250
     before, after = (run(values[:last], rest_of(values[:last]), observed[:last])[-1] for last in (250, 300))
-    for name in ("rest", "moving", "weight", "root", "factors", "change", "change_weight"):
+    for name in ("rest", "moving", "weight", "root", "factors", "shared", "change", "change_weight"):
         rows = getattr(CALIBRATOR, f"_{name}")
         assert (before.state[rows] == after.state[rows]).all()
 
@@ -209,7 +209,8 @@ def test_a_constant_has_no_doubt_and_learns_none() -> None:
 def test_a_model_of_points_gets_its_medians() -> None:
     """With the median alone the medians are those that come with quantiles."""
     values = walk(300, 3)
-    points, state = LeadCalibrator(HORIZON, (0.5,)), np.zeros((9 + 7 * (HORIZON - 1), 3), np.float32)
+    points = LeadCalibrator(HORIZON, (0.5,))
+    state = points.initial_state(3)
     for frame, path, expected in zip(values, rest_of(values), run(values, rest_of(values)), strict=True):
         led = points.advance(state, frame, path)
         state = led.state

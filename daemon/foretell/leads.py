@@ -7,8 +7,9 @@ numbers a lane and level. Between two paths pass some frames, now more, now fewe
 a cycle whose period the horizon divides would have each lead judged in some of its phases alone.
 
 The model says nothing of how wide the further leads' bands are. So a quantile's distance from the median is what it is
-for normal errors as large as this lead's were, in units of the lane's recent change from frame to frame, times a factor
-of its own that moves as in `foretell.bands`.
+for normal errors as large as this lead's were, in units of the lane's recent change from frame to frame, times two
+factors that move as in `foretell.bands`: one of its own, and one that the leads share, since errors of all of them are
+seldom normal in the same way, and each is judged so seldom.
 
 As in `foretell.normalize`, only operations whose bits IEEE 754 fixes are used, and no lane sees another.
 """
@@ -35,6 +36,7 @@ LEAST_JUDGED: Final = 32
 _MEMORY: Final = 64  # comparisons until one counts half
 _FAST, _SLOW = 24, 256  # likewise frames, for the means of the changes of which the unit is made
 _LEAST_CHANGES: Final = 8  # until there is a unit, and paths begin
+_NUM_VOICES: Final = 8  # the most leads of a path that each move what they share by a full step
 _POWER: Final = 5  # squarings: path and persistence are weighed by the 32nd power of their errors
 _LEAST_RATIO: Final = np.float32(0.1)
 _BIG_ERROR: Final = np.float32(64.0)  # errors, or roots, so many times their mean count as so many
@@ -76,22 +78,23 @@ class LeadCalibrator:
         """Rows of the state: some of the lane, then those of each lead."""
         # The frame number within the path (0: one may begin; below: in so many frames), the last random number; the
         # last value, fast and slow means of the changes and the sums of their weights; where the path began, in which
-        # unit.
+        # unit; and the factors that the leads share, 0 before they have moved.
         self._age, self._random, self._last, self._origin, self._unit = 0, 1, 2, 7, 8
         self._change, self._change_weight = slice(3, 5), slice(5, 7)
+        self._shared = slice(9, 9 + self._num_levels)
         # The path; the mean absolute errors of persistence and of the path, and the sum of their weights; the mean
-        # square root of the errors of what was issued, in units; the quantiles issued; and their factors, 0 before the
-        # lead was judged.
+        # square root of the errors of what was issued, in units; the quantiles issued; and their own factors, 0 before
+        # the lead was judged.
         sizes = [1, 1, 1, 1, 1, self._num_levels, self._num_levels]
-        ends = 9 + self._num_leads * np.cumsum([0, *sizes])
+        ends = self._shared.stop + self._num_leads * np.cumsum([0, *sizes])
         rows = [slice(start, end) for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
         self._path, self._rest, self._moving, self._weight, self._root, self._issued, self._factors = rows
         self.state_size = int(ends[-1])
 
     def _lay_out_edges(self, quantiles: Sequence[float]) -> None:
-        """Of every quantile, how far from the median if errors are normal, and how its factor moves."""
+        """Of every quantile, how far from the median if errors are normal, and how its factors move."""
         below, above = range(self._median - 1, -1, -1), range(self._median + 1, self._num_levels)
-        steps_in, steps_out = np.ones((2, self._num_levels), np.float32)  # the median stays where it is
+        steps_in, steps_out = np.ones((2, self._num_levels))  # the median stays where it is
         for at, tails in (
             (below, [quantiles[k] for k in below]),
             (above, [1.0 - quantiles[k] for k in above]),
@@ -99,7 +102,11 @@ class LeadCalibrator:
             if at:
                 side = Side(at, tails, self._num_levels)
                 steps_in[at], steps_out[at] = side.step_in[:-1], side.step_out[:-1]
-        self._step_in, self._step_out = steps_in, steps_out
+        part = min(1.0, _NUM_VOICES / self._num_leads)
+        self._steps, self._shared_steps = (
+            tuple((steps**power).astype(np.float32) for steps in (steps_in, steps_out))
+            for power in (1.0, part)
+        )
         normal = [NormalDist().inv_cdf(level) / ROOT_ERROR for level in quantiles]
         self._reach: Floats = np.array(normal, np.float32)[:, None]
 
@@ -186,15 +193,16 @@ class LeadCalibrator:
         self, new: Floats, at: tuple[NDArray[np.int64], NDArray[np.int64]], value: Floats, issued: Floats
     ) -> None:
         """Wider where the value fell beyond an issued quantile, narrower where not; value [m], issued [m, Q]."""
-        factors = self._by_lead(new, self._factors)
-        old, value, median = factors[at[0], :, at[1]], value[:, None], issued[:, self._median, None]
+        factors, shared = self._by_lead(new, self._factors), new[self._shared]
+        value, median = value[:, None], issued[:, self._median, None]
         is_beyond = np.where(issued > median, value > issued, value < issued)
-        moved = old * np.where(is_beyond, self._step_out, self._step_in)
-        moved = np.minimum(np.maximum(moved, LEAST_FACTOR), LARGEST_FACTOR)
-        # What had no width, because all errors were 0, teaches nothing.
-        moved = np.where(issued == median, old, moved)
         is_meant = self._is_meant(new[self._weight][at])[:, None]
-        factors[at[0], :, at[1]] = np.where(is_meant, moved, np.float32(1.0))
+        counts = is_meant & (
+            issued != median
+        )  # what had no width, because all errors were 0, teaches nothing
+        old = np.where(is_meant, factors[at[0], :, at[1]], np.float32(1.0))
+        factors[at[0], :, at[1]] = _moved(old, self._steps, is_beyond, counts)
+        shared[:, at[1]] = _moved(_begun(shared[:, at[1]].T), self._shared_steps, is_beyond, counts).T
 
     def _shrink(self, new: Floats, values: Floats, paths: Floats) -> Floats:
         """Between persistence and the path, by their errors; what was never judged is left as it is."""
@@ -209,7 +217,7 @@ class LeadCalibrator:
     def _issue(self, new: Floats, medians: Floats, unit: Floats) -> Floats:
         """The quantiles around the medians [horizon - 1, n], in order."""
         root = new[self._root]
-        levels = self._by_lead(new, self._factors) * self._reach
+        levels = self._by_lead(new, self._factors) * (_begun(new[self._shared]) * self._reach)
         levels *= np.minimum(root * root * unit, LARGEST)[:, None]
         _limit(levels, LARGEST)
         levels += medians[:, None]
@@ -227,6 +235,23 @@ class LeadCalibrator:
         """A view of what a state holds by lead and level, [horizon - 1, levels, n]."""
         num_rows = rows.stop - rows.start
         return state[rows].reshape(self._num_leads, num_rows // self._num_leads, state.shape[1])
+
+
+def _begun(factors: Floats) -> Floats:
+    """Factors that have not moved are 1."""
+    begun: Floats = np.where(factors > 0.0, factors, np.float32(1.0))
+    return begun
+
+
+def _moved(
+    factors: Floats, steps: tuple[Floats, ...], is_beyond: NDArray[np.bool_], counts: NDArray[np.bool_]
+) -> Floats:
+    """Factors [m, Q] after values within or beyond, by `steps` [Q] for each, where it counts."""
+    within, beyond = steps
+    moved = factors * np.where(is_beyond, beyond, within)
+    moved = np.minimum(np.maximum(moved, LEAST_FACTOR), LARGEST_FACTOR)
+    chosen: Floats = np.where(counts, moved, factors)
+    return chosen
 
 
 def _powered(x: Floats) -> Floats:
