@@ -36,6 +36,7 @@ _NUM_EXPERTS: Final = 2 + len(lattice.MISS_ORDERS) + len(lattice.CHANGE_ORDERS)
 POWER: Final = 6  # squarings: the experts' weights go with the 64th power of their errors
 GATE_POWER: Final = 8  # against persistence with the 256th
 MARGIN: Final = np.float32(1.005)  # by what persistence must be beaten to count as equal
+HABIT_MARGIN: Final = np.float32(1.01)  # by what habits must beat the model's median to count as equal
 LEAST_RATIO: Final = np.float32(0.3)  # of errors: its 64th power is not yet subnormal
 LEAST_GATE_RATIO: Final = np.float32(0.75)
 BIG_ERROR: Final = np.float32(64.0)  # errors so many times that of persistence count as so many
@@ -51,7 +52,7 @@ class CalibratorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Memory of what is learnt of a stream: the age in frames at which an observation counts half."""
 
     habit_half_life: Annotated[float, msgspec.Meta(ge=16.0, le=1e6)] = 1000.0
-    trust_half_life: Annotated[float, msgspec.Meta(ge=16.0, le=1e6)] = 150.0
+    trust_half_life: Annotated[float, msgspec.Meta(ge=16.0, le=1e6)] = 400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,8 @@ def _average(
 
 
 def _combined(errors: Floats, experts: Sequence[Floats]) -> Floats:
-    """The experts' mean by their errors, of which the first is that of persistence."""
+    """The experts' mean by their errors, of which the first is that of persistence and the second the median's."""
+    errors = np.concatenate([errors[:2], errors[2:] * HABIT_MARGIN])
     least = errors[0]
     for error in errors[1:]:
         least = np.minimum(least, error)

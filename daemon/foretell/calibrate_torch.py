@@ -187,7 +187,8 @@ def _big(errors: torch.Tensor) -> torch.Tensor:
 
 
 def _combined(errors: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
-    """The experts' mean [n] by their errors, of which the first is that of persistence."""
+    """The experts' mean [n] by their errors, of which the first is that of persistence and the second the median's."""
+    errors = torch.cat([errors[:2], errors[2:] * float(calibrate.HABIT_MARGIN)])
     nothing = _negligible(errors[0])
     ratio = (errors.amin(dim=0) + nothing) / (errors + nothing)
     ratio = _powered(ratio.clamp(min=float(calibrate.LEAST_RATIO)), calibrate.POWER)

@@ -187,7 +187,8 @@ class _CalibratorTile(BandsWriter):
         return means
 
     def _combined(self, means: list[Value], experts: list[Value]) -> Value:
-        code = self._f.code
+        code, margin = self._f.code, self._number(calibrate.HABIT_MARGIN)
+        means = [*means[:2], *(code.fmul(mean, margin) for mean in means[2:])]
         least = means[0]
         for mean in means[1:]:
             least = self._min(least, mean)
