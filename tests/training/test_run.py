@@ -9,9 +9,11 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from foretell.calibrate import CalibratorSpec
 from foretell.errors import ConfigError
 from foretell.model import BUILTIN, load_model
 from foretell.training.__main__ import main
+from foretell.training.curve import read_curve
 from foretell.training.fit import Recipe
 from foretell.training.run import train
 
@@ -40,6 +42,20 @@ def test_a_run_that_is_done_is_not_run_again(tmp_path: Path) -> None:
     for path in (first, again):
         train(TINY, tmp_path / "work", path, quiet())
     assert first.read_bytes() == again.read_bytes()
+
+
+def test_a_run_leaves_its_learning_curve(tmp_path: Path) -> None:
+    """Every checkpoint has its line in the curve, and beside the model lies the picture."""
+    train(TINY, tmp_path / "work", tmp_path / "model.safetensors", quiet())
+    assert [point.block for point in read_curve(tmp_path / "work" / "curve.jsonl")] == [TINY.num_blocks]
+    assert (tmp_path / "model-curve.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_the_model_is_calibrated_where_it_serves(tmp_path: Path) -> None:
+    """The file that a run writes asks for calibration."""
+    path = tmp_path / "model.safetensors"
+    train(TINY, tmp_path / "work", path, quiet())
+    assert load_model(str(path)).spec.calibrator == CalibratorSpec()
 
 
 def test_another_recipe_does_not_continue(tmp_path: Path) -> None:

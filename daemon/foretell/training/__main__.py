@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.evaluate:
             _evaluate(options)
         else:
-            recipe = Recipe(seed=options.seed, num_blocks=options.blocks)
+            recipe = Recipe(seed=options.seed, num_blocks=options.blocks, hidden_size=options.hidden_size)
             output = options.output or options.work / "model.safetensors"
             train(recipe, options.work, output, Console(stderr=True))
             print(output)
@@ -55,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=blocks,
         help=f"length of the run, at some 6 s a block (default {blocks})",
+    )
+    training.add_argument(
+        "--hidden-size",
+        type=int,
+        default=Recipe().hidden_size,
+        metavar="N",
+        help=f"of both layers: 64 makes the model `builtin`, 32 `builtin-small` (default {Recipe().hidden_size})",
     )
     training.add_argument("--seed", type=int, default=Recipe().seed, help="of signals and weights")
     training.add_argument("--output", type=Path, help="the model file (default: model.safetensors in --work)")

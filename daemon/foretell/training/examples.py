@@ -14,6 +14,9 @@ from foretell.training.signals import Series
 FARTHEST_TARGET: Final = 64.0
 """Changes are learnt up to so many units; after long rest the first change can be a million units."""
 
+SCALE_POWER: Final = 0.8
+"""The power of a frame's unit in its weight."""
+
 
 @dataclass(frozen=True, slots=True)
 class Examples:
@@ -40,12 +43,12 @@ class Examples:
     def weight(self) -> Floats:
         """How much a frame counts in the loss.
 
-        Halfway (by geometric mean) between counting all frames alike and counting errors in the signal's own units, as
-        the mean absolute error does. A first frame has no unit yet and does not count.
+        Between counting all frames alike (a power of 0) and counting errors in the signal's own units, as the mean
+        absolute error does (1), and nearer to that. A first frame has no unit yet and does not count.
         """
         steps = np.abs(self.actual - self.base) * self.is_known
         typical = np.maximum(steps.mean(axis=0, dtype=np.float64), 1e-30)
-        weight: Floats = np.sqrt(np.clip(self.unit / typical, 0.0, 10.0)).astype(np.float32)
+        weight: Floats = (np.clip(self.unit / typical, 0.0, 10.0) ** SCALE_POWER).astype(np.float32)
         weight *= self.is_known
         weight[0] = 0.0
         return weight

@@ -30,10 +30,16 @@ class Network(nn.Module):
                 # Architectures", ICML 2015): the second quarter of the gates is the forget gate's.
                 self.lstm.get_parameter(f"bias_ih_l{layer}")[hidden_size : 2 * hidden_size] = 1.0
 
-    def forward(self, features: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
-        """Features [t, n, K] to quantiles [t, n, Q] in units, and the state after them."""
-        hidden, state = self.lstm(features, state)
-        return self.linear(hidden), state
+    def forward(
+        self, features: torch.Tensor, state: State | None = None, *, is_rounded: bool = False
+    ) -> tuple[torch.Tensor, State]:
+        """Features [t, n, K] to quantiles [t, n, Q] in units, and the state after them, all float32.
+
+        With `is_rounded` the LSTM computes in bfloat16.
+        """
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_rounded):
+            hidden, (h, c) = self.lstm(features, state)
+        return self.linear(hidden.float()), (h.float(), c.float())
 
 
 def ordered(outputs: torch.Tensor, median: int) -> torch.Tensor:
