@@ -39,19 +39,19 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """All that a training run depends on; lengths are in frames."""
 
     seed: int = 1
-    num_blocks: int = 190
+    num_blocks: int = 240
     signals_per_block: int = 512
     length: int = 1537
-    lanes: int = 128
+    lanes: int = 64
     chunk: int = 256
     hidden_size: int = 64
     num_layers: int = 2
     quantiles: tuple[float, ...] = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
     normalizer: NormalizerSpec = NormalizerSpec()
     median_weight: float = 3.0  # of the median in the loss, against 1 of each other quantile
-    rounded: float = 0.75  # the share of the blocks, the first ones, whose LSTM computes in bfloat16
+    rounded: float = 0.8  # the share of the blocks, the first ones, whose LSTM computes in bfloat16
     averaging: float = 0.998  # how much of the average of the weights stays at each step
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     warm_up_blocks: int = 3  # over which the learning rate rises; it then falls along a cosine to 0
     largest_gradient: float = 1.0
 
