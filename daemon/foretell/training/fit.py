@@ -39,7 +39,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """All that a training run depends on; lengths are in frames."""
 
     seed: int = 1
-    num_blocks: int = 240
+    num_blocks: int = 320
     signals_per_block: int = 512
     length: int = 1537
     lanes: int = 64
