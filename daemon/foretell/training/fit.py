@@ -186,12 +186,13 @@ def pinball_loss(
     target: torch.Tensor,
     weight: torch.Tensor,
     levels: torch.Tensor,
-    importance: torch.Tensor,
+    importance: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Weighted mean pinball loss of quantiles [t, n, Q] (R. Koenker and G. Bassett, Econometrica 46, 1978).
 
-    weight: of each frame of each lane, [t, n]. importance: of each quantile level, [Q].
+    weight: of each frame of each lane, [t, n]. importance: of each quantile level, [Q]; None for all alike.
     """
+    importance = torch.ones_like(levels) if importance is None else importance
     error = target.unsqueeze(-1) - outputs
     pinball = torch.maximum(levels * error, (levels - 1.0) * error) @ (importance / importance.sum())
     return (weight * pinball).sum() / weight.sum().clamp(min=1.0)
