@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from foretell.errors import ModelError
-from foretell.model import BUILTIN, FORMAT_VERSION, ModelSpec, load_model, save_model
+from foretell.model import BUILTIN, BUILTIN_SMALL, FORMAT_VERSION, ModelSpec, load_model, save_model
 from small_models import independent_spec, joint_spec, random_weights
 
 if TYPE_CHECKING:
@@ -47,9 +47,11 @@ def test_the_fingerprint_is_of_the_contents(tmp_path: Path) -> None:
     assert all(0 <= fingerprint < 2**64 for fingerprint in fingerprints)
 
 
-def test_the_builtin_model_loads() -> None:
-    """The model shipped in the package is an independent one with its median among the levels."""
-    spec = load_model(BUILTIN).spec
+@pytest.mark.parametrize("name", [BUILTIN, BUILTIN_SMALL])
+def test_the_builtin_models_load(name: str) -> None:
+    """A model shipped in the package is an independent one with its median among the levels, to be calibrated."""
+    spec = load_model(name).spec
+    assert spec.calibrator is not None
     assert spec.channels == "independent"
     assert spec.quantiles[spec.median_index] == 0.5
 

@@ -81,7 +81,7 @@ def test_the_exit_status_says_settings() -> None:
         ("[input]\nsubscribe = []", "input.subscribe = []; allowed: list of strings, 1 to 1000 prefixes"),
         (
             "[model]\npath = 7",
-            'model.path = 7; allowed: string, "builtin" or the path of a .safetensors file',
+            'model.path = 7; allowed: string, "builtin", "builtin-small" or the path of a .safetensors file',
         ),
         ("[streams.capacity]\nx = 1", 'streams.capacity = {"x": 1}; allowed: integer, 1 to 10000000'),
         ("[log]\nlevel = 1979-05-27", "log.level = 1979-05-27; allowed: string"),

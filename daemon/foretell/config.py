@@ -67,7 +67,11 @@ Prefixes = Annotated[
 ]
 StreamNames = Annotated[tuple[str, ...], Meta(max_length=100, extra={"allowed": _NAMES_ALLOWED})]
 ModelPath = Annotated[
-    str, Meta(pattern=r"^[^\x00]+$", extra={"allowed": '"builtin" or the path of a .safetensors file'})
+    str,
+    Meta(
+        pattern=r"^[^\x00]+$",
+        extra={"allowed": '"builtin", "builtin-small" or the path of a .safetensors file'},
+    ),
 ]
 
 

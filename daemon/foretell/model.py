@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 1
 BUILTIN: Final = "builtin"
+BUILTIN_SMALL: Final = "builtin-small"
 MEDIAN: Final = 0.5
 MAX_FILE_BYTES: Final = 1 << 30
 
@@ -125,7 +126,7 @@ def save_model(path: Path, spec: ModelSpec, weights: Mapping[str, torch.Tensor])
 
 
 def load_model(path: str) -> Model:
-    """Read and check a model file; `"builtin"` is the one shipped in the package.
+    """Read and check a model file; `"builtin"` and `"builtin-small"` are those shipped in the package.
 
     Raises ModelError, naming the file and what is wrong with it, for a file that is missing, is no model, is of another
     format version, or whose weights are not what its specification says.
@@ -143,8 +144,8 @@ def load_model(path: str) -> Model:
 
 def _read_file(path: str) -> bytes:
     try:
-        if path == BUILTIN:
-            return resources.files("foretell").joinpath("models", "builtin.safetensors").read_bytes()
+        if path in (BUILTIN, BUILTIN_SMALL):
+            return resources.files("foretell").joinpath("models", f"{path}.safetensors").read_bytes()
         file = Path(path)
         if not file.is_file():
             what = (
@@ -154,7 +155,9 @@ def _read_file(path: str) -> bytes:
                 if not file.exists()
                 else "is no regular file"
             )
-            raise ModelError(f'{path}: {what}; model.path is a safetensors file or "{BUILTIN}"')
+            raise ModelError(
+                f'{path}: {what}; model.path is a safetensors file, "{BUILTIN}" or "{BUILTIN_SMALL}"'
+            )
         if file.stat().st_size > MAX_FILE_BYTES:
             raise ModelError(
                 f"{path}: larger than {MAX_FILE_BYTES} bytes, the most that a model file may have"

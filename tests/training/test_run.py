@@ -11,7 +11,7 @@ from rich.console import Console
 
 from foretell.calibrate import CalibratorSpec
 from foretell.errors import ConfigError
-from foretell.model import BUILTIN, load_model
+from foretell.model import BUILTIN, BUILTIN_SMALL, load_model
 from foretell.training.__main__ import main
 from foretell.training.curve import read_curve
 from foretell.training.fit import Recipe
@@ -83,8 +83,11 @@ def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_shipped_model_says_where_it_comes_from() -> None:
-    """The built-in model's recipe is the default one: the command as it stands makes it again."""
-    spec = load_model(BUILTIN).spec
-    assert msgspec.json.decode(spec.provenance["recipe"], type=Recipe) == Recipe()
+@pytest.mark.parametrize(("name", "hidden_size"), [(BUILTIN, 64), (BUILTIN_SMALL, 32)])
+def test_a_shipped_model_says_where_it_comes_from(name: str, hidden_size: int) -> None:
+    """A shipped model's recipe is the default one but for its size: the command makes it again."""
+    spec = load_model(name).spec
+    recipe = msgspec.json.decode(spec.provenance["recipe"], type=Recipe)
+    assert recipe == msgspec.structs.replace(Recipe(), hidden_size=hidden_size)
+    assert spec.provenance["made_by"] == "scripts/train-builtin"
     assert spec.provenance["trained_on"] == "synthetic signals alone"

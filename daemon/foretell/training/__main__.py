@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foretell.errors import ForetellError
-from foretell.model import BUILTIN, load_model
+from foretell.model import BUILTIN, BUILTIN_SMALL, load_model
 from foretell.training.evaluate import Portion, score_recording, summary
 from foretell.training.fit import Recipe
 from foretell.training.run import train
@@ -54,14 +54,14 @@ def _parser() -> argparse.ArgumentParser:
         "--blocks",
         type=int,
         default=blocks,
-        help=f"length of the run, at some 6 s a block (default {blocks})",
+        help=f"length of the run (default {blocks})",
     )
     training.add_argument(
         "--hidden-size",
         type=int,
         default=Recipe().hidden_size,
         metavar="N",
-        help=f"of both layers: 64 makes the model `builtin`, 32 `builtin-small` (default {Recipe().hidden_size})",
+        help=f"units of a layer: 64 for {BUILTIN} (default), 32 for {BUILTIN_SMALL}",
     )
     training.add_argument("--seed", type=int, default=Recipe().seed, help="of signals and weights")
     training.add_argument("--output", type=Path, help="the model file (default: model.safetensors in --work)")
@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CSV",
         help="score a model on recordings instead of training one",
     )
-    evaluation.add_argument("--model", default=BUILTIN, help=f'a model file, or "{BUILTIN}" (default)')
+    evaluation.add_argument(
+        "--model", default=BUILTIN, help=f'a model file, "{BUILTIN}" (default) or "{BUILTIN_SMALL}"'
+    )
     evaluation.add_argument(
         "--first", type=int, default=Portion().first, help="first row to score (default 500)"
     )
