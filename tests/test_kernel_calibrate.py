@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from llvmlite import binding as llvm
 from llvmlite import ir
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from foretell.arena import aligned_zeros
 from foretell.calibrate import Calibrator, CalibratorSpec
 from foretell.kernel_calibrate import NUM_ARGUMENTS, write_calibrator_tile
 from foretell.kernel_layout import Target
+from foretell.machine_code import compile_module
 from foretell.normalize import Normalizer, NormalizerSpec
 from foretell.vector_ir import CELLS, Function
 
@@ -38,16 +38,7 @@ class Native:
         entry = Function(module, "run", [CELLS] * NUM_ARGUMENTS, lanes=LANES, is_public=True)
         entry.code.call(tile, entry.args)
         entry.code.ret_void()
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
-        )
-        parsed = llvm.parse_assembly(str(module))
-        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
-        builder.getModulePassManager().run(parsed, builder)
-        self._engine = llvm.create_mcjit_compiler(parsed, machine)
-        self._engine.finalize_object()
+        self._engine = compile_module(str(module), is_tuned=True)
         address = self._engine.get_function_address("run")
         self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * NUM_ARGUMENTS)(address)
         self.state = aligned_zeros(calibrator.state_size, LANES)

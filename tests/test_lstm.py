@@ -258,3 +258,21 @@ def test_every_number_of_rows_has_a_bucket() -> None:
         assert bucket in BUCKETS
         assert rows <= bucket <= max(4, rows * 2)
     assert len(BUCKETS) < 50
+
+
+def test_errors_of_a_call_that_is_made_anew_do_not_count(kernel: Kernel) -> None:
+    """Where a row is bad nothing is said of how far off forecasts were; the call after it is counted again."""
+    model = model_of(CALIBRATED[0])
+    stepper, arena, rows = stepper_of(model, kernel), Arena(model, 3), np.arange(3)
+    for value in (1.0, 2.0, 4.0):
+        advance(stepper, arena, rows, np.full((1, 3, 1), value, np.float32), model.spec)
+    before = stepper.errors
+    state = arena.state.copy()
+    arena.state[1] = np.nan
+    forecast, surprise = np.empty((1, 3, 3, 1), np.float32), np.empty((1, 3, 1), np.float32)
+    values = np.full((1, 3, 1), 3.0, np.float32)
+    assert stepper.advance(arena, rows, values, None, forecast, surprise) is not None
+    assert stepper.errors == before
+    arena.state[:] = state
+    advance(stepper, arena, rows, values, model.spec)
+    assert stepper.errors[1] > before[1]

@@ -17,6 +17,7 @@ from foretell.arena import aligned_zeros
 from foretell.choices import Precision
 from foretell.kernel import STEP, write_step
 from foretell.kernel_layout import Layout, Scratch, Target
+from foretell.machine_code import compile_module
 from foretell.native_weights import pack_weights
 from foretell.normalize import Normalizer
 
@@ -62,19 +63,7 @@ class Code:
     """Machine code of the kernel for a layout; holds the memory that it lies in."""
 
     def __init__(self, layout: Layout, target: Target) -> None:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        module = llvm.parse_assembly(write_step(layout, target))
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
-        )
-        # The code is written in vectors and unrolled as it should be; there is nothing to find for these passes.
-        tuning = llvm.create_pipeline_tuning_options(speed_level=1)
-        tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
-        builder = llvm.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(module, builder)
-        self._engine = llvm.create_mcjit_compiler(module, machine)
-        self._engine.finalize_object()
+        self._engine = compile_module(write_step(layout, target), is_tuned=True)
         address = self._engine.get_function_address(STEP)
         self.call_alone = ctypes.PYFUNCTYPE(ctypes.c_int64, *_ARGUMENTS)(address)  # keeps the GIL
         self.call = ctypes.CFUNCTYPE(ctypes.c_int64, *_ARGUMENTS)(address)
@@ -191,12 +180,15 @@ class NativeKernel:
             self._weights_at,
         )
         cost_ns = num_rows * num_steps * self.row_ns
+        num_parts = 1
         if cost_ns < _SHORT_NS:
             num_bad: int = self._code.call_alone(*places, self._rooms[0], num_rows, 0, num_rows, num_steps)
-            self._take_errors(1)
         else:
-            num_bad = self._split(places, num_rows, num_steps, cost_ns)
-        return self._bad[:num_rows].astype(np.bool_) if num_bad else None
+            num_bad, num_parts = self._split(places, num_rows, num_steps, cost_ns)
+        if num_bad:  # what is stepped anew would count twice
+            return self._bad[:num_rows].astype(np.bool_)
+        self._take_errors(num_parts)
+        return None
 
     def _advance_lone(
         self,
@@ -224,8 +216,10 @@ class NativeKernel:
         forecast.reshape(-1)[:] = lone.forecast
         if surprise is not None:
             surprise.reshape(-1)[:] = lone.surprise
-            self._take_errors(1)
-        return np.ones(1, np.bool_) if num_bad else None
+        if num_bad:
+            return np.ones(1, np.bool_)
+        self._take_errors(1)
+        return None
 
     def _take_errors(self, num_rooms: int) -> None:
         """Add up what the calls in the first rooms found out about the forecasts before."""
@@ -242,13 +236,12 @@ class NativeKernel:
         self._all, self._bad = np.ones(num_values, np.uint8), np.zeros(num_values, np.uint8)
         self._all_at, self._bad_at = self._all.ctypes.data, self._bad.ctypes.data
 
-    def _split(self, places: tuple[int, ...], num_rows: int, num_steps: int, cost_ns: int) -> int:
-        """The same rows, parts of them on other threads where that pays."""
+    def _split(self, places: tuple[int, ...], num_rows: int, num_steps: int, cost_ns: int) -> tuple[int, int]:
+        """The same rows, parts of them on other threads where that pays; how many are bad, and how many parts."""
         num_parts = min(len(self._rooms), cost_ns // _SPLIT_NS, num_rows)
         if self._others is None or num_parts < 2:
             alone: int = self._code.call(*places, self._rooms[0], num_rows, 0, num_rows, num_steps)
-            self._take_errors(1)
-            return alone
+            return alone, 1
         bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
         calls = [
             (*places, room, num_rows, first, last, num_steps)
@@ -258,5 +251,4 @@ class NativeKernel:
         num_bad: int = self._code.call(*calls[0])
         for future in waiting:
             num_bad += future.result()
-        self._take_errors(num_parts)
-        return num_bad
+        return num_bad, num_parts

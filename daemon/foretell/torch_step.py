@@ -196,8 +196,9 @@ class TorchStepper:
             by_row = calibrated.levels.reshape(num_quantiles, num_rows, num_channels)
             levels[step] = by_row.transpose(1, 0, 2)
             surprise[step] = calibrated.surprise.reshape(num_rows, num_channels)
-            forecast, persistence = calibrated.errors.sum(axis=1, dtype=np.float64).tolist()
-            self.errors = self.errors[0] + forecast, self.errors[1] + persistence
+            if is_good.all():  # what is stepped anew would count twice
+                forecast, persistence = calibrated.errors.sum(axis=1, dtype=np.float64).tolist()
+                self.errors = self.errors[0] + forecast, self.errors[1] + persistence
         states[rows[is_good]] = _by_row(state, num_rows)[is_good]
 
 
