@@ -15,6 +15,7 @@ from rich.table import Table
 from foretell.errors import ForetellError
 from foretell.model import BUILTIN, BUILTIN_SMALL, load_model
 from foretell.training.evaluate import Portion, score_recording, summary
+from foretell.training.exact import exact_signals, ratios, row_of
 from foretell.training.fit import Recipe
 from foretell.training.run import train
 
@@ -24,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
-        if options.evaluate:
+        if options.exact:
+            _show_exact(options)
+        elif options.evaluate:
             _evaluate(options)
         else:
             recipe = Recipe(seed=options.seed, num_blocks=options.blocks, hidden_size=options.hidden_size)
@@ -71,7 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="CSV",
-        help="score a model on recordings instead of training one",
+        help="score a model's network alone, before calibration, on recordings instead of training one",
+    )
+    evaluation.add_argument(
+        "--exact",
+        action="store_true",
+        help="score a model, as it is published, on signals of which it is known what can be told",
     )
     evaluation.add_argument(
         "--model", default=BUILTIN, help=f'a model file, "{BUILTIN}" (default) or "{BUILTIN_SMALL}"'
@@ -86,6 +94,14 @@ def _parser() -> argparse.ArgumentParser:
         "--scale-rows", type=int, metavar="N", help="give errors in standard deviations of the first N rows"
     )
     return parser
+
+
+def _show_exact(options: argparse.Namespace) -> None:
+    model = load_model(options.model)
+    table = Table("signals", "number", "error against persistence, median", "worst")
+    for signals in exact_signals():
+        table.add_row(*row_of(signals.kind, ratios(model, signals).tolist()))
+    Console().print(table)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
