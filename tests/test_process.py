@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import sys
+import threading
 
 import numpy as np
 import pytest
 
-from foretell.process import SWITCH_INTERVAL_S, keep_memory, tuned
+from foretell.process import LOWEST_PRIORITY, SWITCH_INTERVAL_S, give_way, keep_memory, tuned
 
 
 def test_the_heap_is_frozen_and_the_gil_changes_hands_sooner() -> None:
@@ -34,3 +36,19 @@ def test_memory_that_a_batch_frees_is_kept_for_the_next() -> None:
 
     take()
     assert sum(take() for _ in range(10)) < 8 << 20 >> 12  # the pages of a single time
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority of its own")
+def test_a_thread_gives_way_alone() -> None:
+    """The thread that asks for it has the lowest priority, and the others keep theirs."""
+    before, seen = os.getpriority(os.PRIO_PROCESS, 0), []
+
+    def ask() -> None:
+        give_way()
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert seen == [LOWEST_PRIORITY]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cheroot import wsgi
 from cheroot.server import HTTPConnection
 
+from foretell.process import give_way
+
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
@@ -60,6 +62,7 @@ class _Connection(HTTPConnection):
 
         cheroot calls this in a worker when the connection is new, and again each time that more has arrived.
         """
+        give_way()
         has_ended = self._receive()
         if b"\r\n\r\n" in self._received or len(self._received) > REQUEST_MAX_BYTES:
             self.rfile = _Received(self._received)

