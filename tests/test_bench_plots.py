@@ -94,7 +94,7 @@ def test_earlier_lines_need_no_matplotlib_to_fail_well(
 
 def test_plots_are_drawn(tmp_path: Path) -> None:
     """Both plots are written as small SVGs on white, with their units and their source in them."""
-    pytest.importorskip("matplotlib", reason="only the benchmark's own environment has matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is of the extra [train]")
     names = ["daemon", "bare", "onnx-batch", "onnx-single", "plain", "bytewax", "river"]
     lines = [_cost(who, 10**power, 3.0) for who in names for power in range(6)]
     lines += [_latency(who, rate, 4.0) for who in names[:2] for rate in plots.rates_up_to(4e5)]

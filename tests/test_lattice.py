@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from foretell.lattice import CHANGE_ORDERS, MISS_ORDERS, REFLECTION, STATE_SIZE, Learnt, initial_state, learn
+from foretell.lattice import CHANGE_ORDERS, MISS_ORDERS, REFLECTION, STATE_SIZE, Learnt, learn
 
 RATE = np.float32(1.0 - 0.5 ** (1.0 / 1000.0))
 
 
 def run(changes: NDArray[np.float64], medians: float = 0.0, unit: float = 1.0) -> list[Learnt]:
     """Learn from changes [frames], the model having said `medians` every time; changes are given in `unit`."""
-    state, results = initial_state(1), []
+    state, results = np.zeros((STATE_SIZE, 1), np.float32), []
     one = np.ones(1, np.float32)
     for t, change in enumerate(changes):
         result = learn(
@@ -75,7 +75,7 @@ def test_a_unit_that_moves_changes_nothing_but_the_unit() -> None:
     changes, one = autoregression(300), np.ones(1, np.float32)
     units = np.exp(0.3 * np.random.default_rng(4).normal(size=301))
     units[:2] = 1.0  # the first energy is 1 in whatever unit there is
-    state, moving = initial_state(1), []
+    state, moving = np.zeros((STATE_SIZE, 1), np.float32), []
     for t, change in enumerate(changes):
         rescale = one * np.float32(units[t] / units[t + 1])
         result = learn(

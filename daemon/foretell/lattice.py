@@ -23,7 +23,8 @@ from foretell.normalize import OUTLIER, Floats
 NUM_STAGES: Final = 48
 STATE_SIZE: Final = 4 * NUM_STAGES
 
-# Rows of the state, one for each stage. Errors are in the unit of the newest forecast, energies in its square.
+# Rows of the state, one for each stage; zeros are a lane that has seen nothing. Errors are in the unit of the newest
+# forecast, energies in its square.
 BACKWARD: Final = slice(0, NUM_STAGES)  # errors of predicting backwards, of the newest change
 ENERGY: Final = slice(NUM_STAGES, 2 * NUM_STAGES)  # weighted sums of squared errors, forward and backward
 REFLECTION: Final = slice(2 * NUM_STAGES, 3 * NUM_STAGES)  # coefficients of the change on the backward errors
@@ -57,11 +58,6 @@ class Learnt:
     misses: list[Floats]
     change_errors: list[Floats]
     miss_errors: list[Floats]
-
-
-def initial_state(num_lanes: int) -> Floats:
-    """The state [STATE_SIZE, n] of lanes that have seen nothing."""
-    return np.zeros((STATE_SIZE, num_lanes), np.float32)
 
 
 def learn(
